@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # sshd, and the tools that dpkg insists on, are not on everyone's PATH.
 export PATH="$PATH:/usr/sbin:/sbin"
-readonly stamp=.venv/.setup-stamp
+readonly stamp=.venv/.setup-stamp home_stamp=.venv/.home-stamp
 
 say() { printf 'setup: %s\n' "$*"; }
 stop() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -118,21 +118,23 @@ can_build_systemd() {
     ! lacks gcc && ! lacks pkg-config && ! lacks libsystemd-dev && ! lacks python3-dev
 }
 
-# Changes when the environment has to be made again.
+# Changes when there may be something to install.
 fingerprint() {
     {
-        echo "$PWD $python $missing"
-        "$python" -VV
+        echo "$home $missing"
         cat packaging/lock/*.txt pyproject.toml packaging/setup.sh
     } | sha256sum
 }
 
 make_environment() {
-    say "making .venv with $python"
-    # From nothing: packages that are no longer locked must not linger.
-    rm -rf .venv
-    "$python" -m venv .venv
-    local -a install=(.venv/bin/python -m pip --disable-pip-version-check --quiet install
+    if [ "$(cat $home_stamp 2>/dev/null)" != "$home" ]; then
+        say "making .venv with $python"
+        rm -rf .venv
+        "$python" -m venv .venv
+        printf '%s\n' "$home" >$home_stamp
+    fi
+    say "installing the locked packages into .venv"
+    local -a install=(.venv/bin/python -m pip --disable-pip-version-check -qq install
         --require-hashes)
     "${install[@]}" -r packaging/lock/dev.txt || stop "the locked packages could not be installed"
     can_build_systemd || return 0
@@ -144,6 +146,8 @@ make_environment() {
 # --------------------------------------------------------------------------------------------------
 
 python=$(find_python) || stop "Python 3.11 or newer is needed: /usr/bin/python3 or one on the PATH"
+# An environment works at one place and with one interpreter; elsewhere it is made anew.
+home="$PWD $python $("$python" -VV)"
 missing=$(missing_packages | xargs)
 if [ -e $stamp ] && [ "$(fingerprint)" = "$(<$stamp)" ]; then
     exit 0
