@@ -1,0 +1,270 @@
+"""The one door to the disk: write beside, fsync, rename, fsync the directory.
+
+Nothing else in the program renames a file or makes a symbolic link. What these functions have
+returned from survives a power cut; what they were interrupted in left the old content or the new,
+and perhaps litter beside it whose name begins with `TEMP_PREFIX`.
+
+An `OSError` becomes a `DiskFull` or a `DiskFault` that names the path. Only `FileNotFoundError` and
+`FileExistsError` pass as they are: they are answers, which callers ask for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import IO, TYPE_CHECKING, Protocol
+
+from ota_agent.errors import DiskFault, DiskFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TEMP_PREFIX = ".ota-tmp-"
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Unlink(Protocol):
+    """Remove one name that is no directory, as `os.unlink` does."""
+
+    def __call__(self, path: str, *, dir_fd: int) -> None:
+        """Remove `path`, which is relative to `dir_fd`."""
+        ...
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the disk's failures inside the block into errors that name the path.
+
+    `path` is named where the failing call does not name one itself.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else path
+        reason = error.strerror or str(error)
+        if error.errno in _NO_SPACE:
+            raise DiskFull(f"There is no space left for {where}: {reason}.") from error
+        raise DiskFault(f"The disk failed at {where}: {reason}.") from error
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Give a stream whose content takes the place of `path` when the block ends well.
+
+    Args:
+        path: replaced as a whole; a symbolic link there is replaced, not followed.
+        mode: its permissions, whatever the umask.
+        durable: False where losing the newest content to a power cut is fine; even then `path`
+            is never half written.
+
+    """
+    temp = _beside(path)
+    with disk_errors(path):
+        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fchmod(descriptor, mode)
+                if durable:
+                    os.fsync(descriptor)
+            os.replace(temp, path)
+        except BaseException:
+            with suppress(OSError):  # the first failure is the one to tell
+                os.unlink(temp)
+            raise
+        if durable:
+            sync_dir(path.parent)
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Put `data` in the place of `path`, see `writing`."""
+    with writing(path, mode=mode, durable=durable) as stream:
+        stream.write(data)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file or link for good; one that is not there is fine."""
+    with disk_errors(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        sync_dir(path.parent)
+
+
+# --- links, names -------------------------------------------------------------------------------
+
+
+def make_symlink(link: Path, target: str) -> None:
+    """Make a symbolic link where nothing is yet; durable once its directory is synced."""
+    with disk_errors(link):
+        os.symlink(target, link)
+
+
+def replace_symlink(link: Path, target: str) -> None:
+    """Point `link` to `target`: a reader sees the old link or the new one, never none."""
+    temp = _beside(link)
+    with disk_errors(link):
+        os.symlink(target, temp)
+        try:
+            os.replace(temp, link)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temp)
+            raise
+        sync_dir(link.parent)
+
+
+def rename(source: Path, target: Path, *, replace: bool = False) -> None:
+    """Move a file or a whole directory within the file system.
+
+    Without `replace` an existing target raises FileExistsError. With it, a file, a link or an empty
+    directory gives way. A sealed directory (0555) moves too, and is sealed again.
+    """
+    with disk_errors(target):
+        if not replace and os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            _rename_sealed(source, target)
+        sync_dir(target.parent)
+        if source.parent != target.parent:
+            sync_dir(source.parent)
+
+
+def _rename_sealed(source: Path, target: Path) -> None:
+    """Move a directory that its owner may not write: the kernel has to change its `..`."""
+    mode = stat.S_IMODE(os.lstat(source).st_mode)
+    with _opened(source, _DIRECTORY) as directory:
+        os.fchmod(directory, mode | stat.S_IWUSR)
+        try:
+            os.replace(source, target)
+        finally:
+            os.fchmod(directory, mode)
+        os.fsync(directory)
+
+
+# --- directories --------------------------------------------------------------------------------
+
+
+def make_dir(path: Path, mode: int = 0o755) -> None:
+    """Make a directory with exactly this mode; one that is there already only gets the mode.
+
+    Raises FileExistsError where something else, a link to a directory too, has the name.
+    """
+    with disk_errors(path):
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            found = os.lstat(path)
+            if not stat.S_ISDIR(found.st_mode):
+                raise
+            if stat.S_IMODE(found.st_mode) == mode:
+                return
+        os.chmod(path, mode)
+        sync_dir(path)
+        sync_dir(path.parent)
+
+
+def remove_tree(path: Path, *, unlink: Unlink = os.unlink) -> None:
+    """Remove a directory with all that is in it, sealed directories too; links are not followed.
+
+    What is no directory is removed as well, and what is not there is fine. `unlink` is called for
+    every file and link instead of `os.unlink`.
+    """
+    with disk_errors(path):
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _remove_entry(path.name, parent, unlink)
+            os.fsync(parent)
+        except FileNotFoundError:
+            return
+        finally:
+            os.close(parent)
+
+
+def _remove_entry(name: str, parent: int, unlink: Unlink) -> None:
+    found = os.lstat(name, dir_fd=parent)
+    if not stat.S_ISDIR(found.st_mode):
+        unlink(name, dir_fd=parent)
+        return
+    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(name, 0o700, dir_fd=parent)  # else its owner could not empty it
+    with _opened(name, _DIRECTORY, dir_fd=parent) as directory:
+        for inner in os.listdir(directory):
+            _remove_entry(inner, directory, unlink)
+    os.rmdir(name, dir_fd=parent)
+
+
+def remove_litter(directory: Path) -> int:
+    """Remove what interrupted writes left in this directory (not below it); give the count."""
+    with disk_errors(directory):
+        litter = [name for name in os.listdir(directory) if name.startswith(TEMP_PREFIX)]
+    for name in litter:
+        remove_tree(directory / name)
+    return len(litter)
+
+
+# --- durability ---------------------------------------------------------------------------------
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) as descriptor:
+        os.fsync(descriptor)
+
+
+def sync_dir(path: Path) -> None:
+    """Make the names in a directory, and its mode, durable."""
+    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as directory:
+        os.fsync(directory)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Make everything durable that was written to the file system of `path`, by anyone."""
+    syncfs = _syncfs()
+    with disk_errors(path):
+        if syncfs is None:
+            os.sync()
+            return
+        with _opened(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+            if syncfs(descriptor) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), str(path))
+
+
+@cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Find the C library's syncfs; a library without it (musl before 1.1) gives None."""
+    function: Callable[[int], int] | None = getattr(
+        ctypes.CDLL(None, use_errno=True), "syncfs", None
+    )
+    return function
+
+
+@contextmanager
+def _opened(path: Path | str, flags: int, *, dir_fd: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}"
