@@ -17,7 +17,7 @@ import secrets
 import stat
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING
 
 from ota_agent.errors import DiskFault, DiskFull
 
@@ -27,16 +27,7 @@ if TYPE_CHECKING:
 
 TEMP_PREFIX = ".ota-tmp-"
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Unlink(Protocol):
-    """Remove one name that is no directory, as `os.unlink` does."""
-
-    def __call__(self, path: str, *, dir_fd: int) -> None:
-        """Remove `path`, which is relative to `dir_fd`."""
-        ...
 
 
 @contextmanager
@@ -67,13 +58,12 @@ def writing(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[
     Args:
         path: replaced as a whole; a symbolic link there is replaced, not followed.
         mode: its permissions, whatever the umask.
-        durable: False where losing the newest content to a power cut is fine; even then `path`
-            is never half written.
+        durable: False where a power cut may lose the content; a crash of the agent never does.
 
     """
     temp = _beside(path)
     with disk_errors(path):
-        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 yield stream
@@ -129,11 +119,11 @@ def replace_symlink(link: Path, target: str) -> None:
         sync_dir(link.parent)
 
 
-def rename(source: Path, target: Path, *, replace: bool = False) -> None:
+def rename(source: Path, target: Path, *, replace: bool = False, durable: bool = True) -> None:
     """Move a file or a whole directory within the file system.
 
     Without `replace` an existing target raises FileExistsError. With it, a file, a link or an empty
-    directory gives way. A sealed directory (0555) moves too, and is sealed again.
+    directory gives way. A sealed directory (0555) moves too, and stays sealed.
     """
     with disk_errors(target):
         if not replace and os.path.lexists(target):
@@ -141,16 +131,18 @@ def rename(source: Path, target: Path, *, replace: bool = False) -> None:
         try:
             os.replace(source, target)
         except PermissionError:
+            if not _is_dir(source):
+                raise
             _rename_sealed(source, target)
-        sync_dir(target.parent)
-        if source.parent != target.parent:
-            sync_dir(source.parent)
+        if durable:
+            for directory in dict.fromkeys((target.parent, source.parent)):
+                sync_dir(directory)
 
 
 def _rename_sealed(source: Path, target: Path) -> None:
     """Move a directory that its owner may not write: the kernel has to change its `..`."""
     mode = stat.S_IMODE(os.lstat(source).st_mode)
-    with _opened(source, _DIRECTORY) as directory:
+    with _opened(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as directory:
         os.fchmod(directory, mode | stat.S_IWUSR)
         try:
             os.replace(source, target)
@@ -171,44 +163,46 @@ def make_dir(path: Path, mode: int = 0o755) -> None:
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
-            found = os.lstat(path)
-            if not stat.S_ISDIR(found.st_mode):
+            if not _is_dir(path):
                 raise
-            if stat.S_IMODE(found.st_mode) == mode:
+            if stat.S_IMODE(os.lstat(path).st_mode) == mode:
                 return
         os.chmod(path, mode)
         sync_dir(path)
         sync_dir(path.parent)
 
 
-def remove_tree(path: Path, *, unlink: Unlink = os.unlink) -> None:
+def remove_tree(
+    path: Path, *, unlink: Callable[[str], None] = os.unlink, durable: bool = True
+) -> None:
     """Remove a directory with all that is in it, sealed directories too; links are not followed.
 
-    What is no directory is removed as well, and what is not there is fine. `unlink` is called for
-    every file and link instead of `os.unlink`.
+    What is no directory is removed as well, and what is not there is fine. `unlink` is called with
+    the path of every file and link in place of `os.unlink`.
     """
+    directories: list[str] = []
+    waiting = [os.fspath(path)]
     with disk_errors(path):
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            _remove_entry(path.name, parent, unlink)
-            os.fsync(parent)
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return
-        finally:
-            os.close(parent)
-
-
-def _remove_entry(name: str, parent: int, unlink: Unlink) -> None:
-    found = os.lstat(name, dir_fd=parent)
-    if not stat.S_ISDIR(found.st_mode):
-        unlink(name, dir_fd=parent)
-        return
-    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(name, 0o700, dir_fd=parent)  # else its owner could not empty it
-    with _opened(name, _DIRECTORY, dir_fd=parent) as directory:
-        for inner in os.listdir(directory):
-            _remove_entry(inner, directory, unlink)
-    os.rmdir(name, dir_fd=parent)
+        if not _is_dir(path):
+            unlink(waiting.pop())
+        while waiting:
+            directory = waiting.pop()
+            directories.append(directory)
+            if os.lstat(directory).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(directory, stat.S_IRWXU)  # else its owner, when not root, cannot empty it
+            with os.scandir(directory) as listing:
+                found = list(listing)
+            for item in found:
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(item.path)
+                else:
+                    unlink(item.path)
+        for directory in reversed(directories):
+            os.rmdir(directory)
+        if durable:
+            sync_dir(path.parent)
 
 
 def remove_litter(directory: Path) -> int:
@@ -225,14 +219,14 @@ def remove_litter(directory: Path) -> int:
 
 def sync_file(path: Path) -> None:
     """Make a file's content durable."""
-    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) as descriptor:
+    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
         os.fsync(descriptor)
 
 
 def sync_dir(path: Path) -> None:
     """Make the names in a directory, and its mode, durable."""
-    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as directory:
-        os.fsync(directory)
+    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
 
 
 def sync_filesystem(path: Path) -> None:
@@ -242,7 +236,7 @@ def sync_filesystem(path: Path) -> None:
         if syncfs is None:
             os.sync()
             return
-        with _opened(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+        with _opened(path, os.O_RDONLY) as descriptor:
             if syncfs(descriptor) != 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code), str(path))
@@ -258,12 +252,16 @@ def _syncfs() -> Callable[[int], int] | None:
 
 
 @contextmanager
-def _opened(path: Path | str, flags: int, *, dir_fd: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, flags, dir_fd=dir_fd)
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_dir(path: Path) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
 
 
 def _beside(path: Path) -> Path:
