@@ -5,6 +5,7 @@ Marked `network`, a test may use loopback; marked `process`, it may start proces
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -77,6 +78,8 @@ def is_foreign(name: str) -> bool:
 def pytest_configure() -> None:
     # An audit hook cannot be taken back: one for the whole run, opened and closed by the guard.
     sys.addaudithook(guard.audit)
+    # GitPython asks git for its version when it is imported; no test is to be the first.
+    importlib.import_module("git")
     # Fixtures of a wider scope come before `bare_environment`.
     for name in filter(is_foreign, list(os.environ)):
         del os.environ[name]
