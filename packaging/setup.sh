@@ -60,7 +60,8 @@ as_root() {
 
 # --- system packages ------------------------------------------------------------------------------
 
-install_packages() {
+# In a subshell: what it has to undo is undone when it ends, however that comes.
+install_packages() (
     local -a root packages
     mapfile -t root < <(as_root)
     read -ra packages <<<"$missing"
@@ -68,11 +69,12 @@ install_packages() {
 
     # The tests start their own sshd; installing the package must not start one for everybody, nor
     # fail where services cannot be started.
-    local policy=/usr/sbin/policy-rc.d made_policy=no
+    local policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ]; then
+        # shellcheck disable=SC2064  # what root is, is known now and gone at the exit
+        trap "${root[*]} rm -f $policy" EXIT
         printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
         "${root[@]}" chmod 0755 $policy
-        made_policy=yes
     fi
     local -a install=("${root[@]}" DEBIAN_FRONTEND=noninteractive apt-get -qq -y
         -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}")
@@ -83,7 +85,6 @@ install_packages() {
         "${root[@]}" apt-get -qq update </dev/null >"$log" 2>&1 || true
         "${install[@]}" </dev/null >>"$log" 2>&1 || failed=yes
     fi
-    [ $made_policy = no ] || "${root[@]}" rm -f $policy
     if [ $failed = no ] && lacks openssh-server; then
         "${root[@]}" systemctl disable ssh.service >/dev/null 2>&1 || true
     fi
@@ -92,7 +93,7 @@ install_packages() {
         say "apt-get could not install them all"
     fi
     rm -f "$log"
-}
+)
 
 report_missing() {
     say "this machine lacks: $missing"
