@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ota_agent.model.deployment import Kind
+    from ota_agent.model.manifest import Manifest
     from ota_agent.model.release import Offer
 
 
@@ -68,7 +69,7 @@ class Facts:
         version, min_agent, compatible, has_commands: as its manifest has them.
         deleted_files: how many files it takes away, where these are too many
             (`model.tree.deletes_too_much`), else None.
-        deleted_from: tree that `deleted_files` was counted against.
+        deleted_from: tree that `deleted_files` was counted against; None counts against any.
 
     """
 
@@ -79,6 +80,26 @@ class Facts:
     has_commands: bool = False
     deleted_files: int | None = None
     deleted_from: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        tree: str,
+        manifest: Manifest,
+        *,
+        deleted_files: int | None = None,
+        deleted_from: str | None = None,
+    ) -> Facts:
+        """Give what is worth remembering of a commit."""
+        return cls(
+            tree=tree,
+            version=None if manifest.version is None else str(manifest.version),
+            min_agent=None if manifest.min_agent is None else str(manifest.min_agent),
+            compatible=manifest.compatible,
+            has_commands=manifest.has_commands,
+            deleted_files=deleted_files,
+            deleted_from=deleted_from,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON values."""
