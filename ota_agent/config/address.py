@@ -5,7 +5,6 @@ A message here never repeats an address: it may hold a password.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +15,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f
 _SCP = re.compile(
     r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@(?P<host>[^@:/\s]+|\[[^\]]+\]):(?P<path>.+)"
 )
+_LOOPBACK = re.compile(r"127(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -136,9 +136,4 @@ def _check_host(parts: SplitResult) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host in {"localhost", "::1"} or _LOOPBACK.fullmatch(host) is not None

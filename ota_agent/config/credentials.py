@@ -49,7 +49,9 @@ def find(environ: Mapping[str, str]) -> Found:
         "credentials.username": username_from or "default",
         "credentials.token": token_from,
     }
-    found = Credentials(username=username or DEFAULT_USERNAME, token=SecretStr(token))
+    found = Credentials.model_construct(
+        username=username or DEFAULT_USERNAME, token=SecretStr(token)
+    )
     return Found(found, origins, tuple(warnings))
 
 

@@ -45,10 +45,16 @@ def from_command_line(overrides: Mapping[str, str]) -> Iterator[Setting | Proble
     """Read what `--set KEY=VALUE` gives, key by key."""
     for key, text in overrides.items():
         place = f"--set {key}"
-        if key in known_keys():
-            yield _setting(key, text, place)
-        else:
+        known = known_keys().get(key)
+        if known is None:
             yield Problem(place, None, f"unknown key{suggestion(key, known_keys())}")
+        elif known.is_secret:
+            # Every user of the device can read the arguments of every process.
+            yield Problem(
+                place, None, f"a secret shows in the list of processes; use {variable_of(key)}"
+            )
+        else:
+            yield _setting(key, text, place)
 
 
 def _setting(key: str, text: str, place: str) -> Setting | Problem:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ota_agent.config import credentials, document
 from ota_agent.config.environment import FILE_VARIABLE, Setting, from_command_line, from_environment
 from ota_agent.config.explain import Problem, explain, refuse
-from ota_agent.config.values import Config, Settings
+from ota_agent.config.values import Config, Section, Settings
 from ota_agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def load(
     if problems:
         raise refuse(name, problems)
     secrets = credentials.find(environ)
-    config = Config(**dict(valid), credentials=secrets.credentials)
+    # Every part is valid: nothing is to be checked, or built, again.
+    config = Config.model_construct(**dict(valid), credentials=secrets.credentials)
     return Loaded(
         config,
         {key: origins.get(key, "default") for key in _leaves(config)} | dict(secrets.origins),
@@ -182,8 +183,9 @@ def _flatten(value: object, path: document.KeyPath = ()) -> Iterator[tuple[str, 
 
 def _leaves(config: Config) -> Iterator[str]:
     """List the dotted keys that hold values, sections aside; lists are one value."""
-    for key, value in config.model_dump(exclude={"credentials"}).items():
-        if isinstance(value, dict):
-            yield from (f"{key}.{leaf}" for leaf in value)
+    for key in Settings.model_fields:
+        value = getattr(config, key)
+        if isinstance(value, Section):
+            yield from (f"{key}.{leaf}" for leaf in type(value).model_fields)
         else:
             yield key

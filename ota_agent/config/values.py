@@ -137,7 +137,14 @@ Repository = Annotated[str, AfterValidator(check_repository)]
 class Section(BaseModel):
     """Frozen, and strict: `"300"` is no number, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        # Only the model that is used is built: `status` has no time for ten.
+        defer_build=True,
+    )
 
 
 class Source(Section):
@@ -253,24 +260,24 @@ class Settings(Section):
     poll_interval_s: Seconds = Field(
         300, ge=1, le=YEAR_S, description="seconds between two looks at the source"
     )
-    drift: Drift = Drift()
-    backups: Backups = Backups()
-    disk: Disk = Disk()
-    trust: Trust = Trust()
-    commands: Commands = Commands()
+    drift: Drift = Field(default_factory=Drift.model_construct)
+    backups: Backups = Field(default_factory=Backups.model_construct)
+    disk: Disk = Field(default_factory=Disk.model_construct)
+    trust: Trust = Field(default_factory=Trust.model_construct)
+    commands: Commands = Field(default_factory=Commands.model_construct)
     labels: Annotated[tuple[Label, ...], BeforeValidator(_sequence)] = Field(
         (), description="what this device is, for `compatible` in a manifest"
     )
     connectivity_grace_s: Seconds = Field(
         600, ge=0, le=YEAR_S, description="seconds without network that a new release is granted"
     )
-    log: Log = Log()
+    log: Log = Field(default_factory=Log.model_construct)
     supabase_url: Endpoint | None = Field(
         None, description="address of the Supabase project; null keeps reports on the device"
     )
     supabase_key: SecretStr | None = Field(None, description="its publishable key")
     device_token: SecretStr | None = Field(None, description="this device's own token")
-    supabase: Supabase = Supabase()
+    supabase: Supabase = Field(default_factory=Supabase.model_construct)
 
 
 class Config(Settings):
