@@ -1,0 +1,197 @@
+"""state.db: one SQLite file that holds the journal, the history and all small records.
+
+A transaction that returned is durable: WAL with synchronous=FULL keeps every commit over a power
+cut (NORMAL loses the last ones). The live link stays the truth about what runs; a lost database
+loses history, never the device.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ota_agent.errors import DatabaseNewer, DiskFault, DiskFull
+from ota_agent.store import atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE state(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE deployments(
+  number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, kind TEXT NOT NULL,
+  commit_id TEXT NOT NULL, ref TEXT NOT NULL, tag_object TEXT, version TEXT, tree TEXT,
+  release TEXT, from_release TEXT, from_previous TEXT,
+  phase TEXT NOT NULL, last_phase TEXT NOT NULL,
+  started_at TEXT NOT NULL, entered_at TEXT NOT NULL, finished_at TEXT,
+  crashes INTEGER NOT NULL DEFAULT 0, clean_stop INTEGER NOT NULL DEFAULT 0,
+  error TEXT, bytes_fetched INTEGER NOT NULL DEFAULT 0, notes TEXT NOT NULL DEFAULT '{}',
+  open INTEGER);
+CREATE UNIQUE INDEX one_in_flight ON deployments(open) WHERE open = 1;
+CREATE TABLE releases(
+  id TEXT PRIMARY KEY, commit_id TEXT NOT NULL, tree TEXT NOT NULL, version TEXT,
+  manifest TEXT NOT NULL, files INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+  staged_at TEXT NOT NULL, live_at TEXT, succeeded_at TEXT);
+CREATE TABLE quarantine(
+  tree TEXT PRIMARY KEY, release TEXT NOT NULL, commits TEXT NOT NULL, code TEXT NOT NULL,
+  message TEXT NOT NULL, at TEXT NOT NULL, attempts INTEGER NOT NULL);
+CREATE TABLE attempts(tree TEXT PRIMARY KEY, crashes INTEGER NOT NULL, not_before TEXT);
+CREATE TABLE failures(
+  commit_id TEXT PRIMARY KEY, count INTEGER NOT NULL, not_before TEXT, wasted_bytes INTEGER NOT NULL,
+  code TEXT NOT NULL, free_bytes INTEGER);
+CREATE TABLE marks(
+  project TEXT NOT NULL, channel TEXT NOT NULL, commit_id TEXT NOT NULL, version TEXT,
+  PRIMARY KEY(project, channel));
+CREATE TABLE facts(commit_id TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE outbox(
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at TEXT NOT NULL,
+  body TEXT NOT NULL, terminal INTEGER NOT NULL);
+CREATE TABLE mailbox(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, ask TEXT NOT NULL, args TEXT NOT NULL,
+  asked_by TEXT NOT NULL, asked_at TEXT NOT NULL, taken INTEGER NOT NULL DEFAULT 0,
+  outcome TEXT);
+CREATE TABLE inodes(
+  ino INTEGER PRIMARY KEY, object TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL);
+"""
+
+_FULL = {sqlite3.SQLITE_FULL}
+_FAULTS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_PRIMARY_CODE_MASK = 0xFF  # an extended result code keeps the primary one in its low byte
+
+
+class Database:
+    """One connection for all threads of the agent, used under one lock."""
+
+    def __init__(self, file: Path, connection: sqlite3.Connection, *, was_lost: bool) -> None:
+        """Use `Database.open`."""
+        self.file = file
+        self.was_lost = was_lost
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, file: Path) -> Database:
+        """Open or create the database.
+
+        A damaged one is set aside as `state.db.damaged`, and `was_lost` says so.
+
+        Raises:
+            DatabaseNewer: it was written by a newer agent; it is left untouched.
+            DiskFull, DiskFault: the disk refused.
+
+        """
+        was_lost = False
+        with _disk_errors(file):
+            try:
+                connection = _connect(file)
+            except sqlite3.DatabaseError as error:
+                if _code(error) in _FULL | _FAULTS:
+                    raise
+                for suffix in ("", "-wal", "-shm"):
+                    damaged = file.with_name(file.name + suffix)
+                    if damaged.exists():
+                        atomic.rename(
+                            damaged, file.with_name(f"{file.name}.damaged{suffix}"), replace=True
+                        )
+                connection = _connect(file)
+                was_lost = True
+        return cls(file, connection, was_lost=was_lost)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Everything inside happens or nothing, and is durable when this returns."""
+        with self._lock, _disk_errors(self.file):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # SQLite itself rolls back on some errors (disk full): a second one would mask them.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
+        """Read; sees the last finished transaction."""
+        with self._lock, _disk_errors(self.file):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Read one small JSON value."""
+        rows = self.rows("SELECT value FROM state WHERE key = ?", key)
+        return json.loads(rows[0]["value"]) if rows else default
+
+    def put(self, key: str, value: Any) -> None:
+        """Write one small JSON value; None removes it."""
+        with self.transaction() as transaction:
+            if value is None:
+                transaction.execute("DELETE FROM state WHERE key = ?", (key,))
+            else:
+                transaction.execute(
+                    "INSERT OR REPLACE INTO state VALUES(?, ?)", (key, json.dumps(value))
+                )
+
+    @property
+    def epoch(self) -> str:
+        """UUID of this database's life."""
+        return str(self.get("epoch"))
+
+    def close(self) -> None:
+        """Close; the write-ahead log is folded in."""
+        with self._lock:
+            self._connection.close()
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        file, timeout=10, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA journal_size_limit=4194304")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            message = (
+                f"{file} was written by a newer ota-agent (schema {version}, "
+                f"this one knows {SCHEMA_VERSION})"
+            )
+            raise DatabaseNewer(message)
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            message = "malformed"
+            raise sqlite3.DatabaseError(message)
+        if version == 0:
+            connection.executescript(
+                f"BEGIN;{_SCHEMA}"
+                f"INSERT INTO state VALUES('epoch', '\"{uuid.uuid4()}\"');"
+                f"PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE_MASK
+
+
+@contextmanager
+def _disk_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _code(error) in _FULL:
+            message = f"no space left for {file}"
+            raise DiskFull(message) from error
+        message = f"the database {file} cannot be used: {error}"
+        raise DiskFault(message) from error

@@ -1,0 +1,252 @@
+"""The steps of a deployment, one a phase; each may run twice, and says why that is safe.
+
+A step gives the deployment back with what later phases have to know; the driver writes it to the
+journal together with the next phase. What has to be on disk before an effect is written by
+`Job.note`. A step that has to wait raises `NotYet`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ota_agent import log
+from ota_agent.errors import AgentError, BackupUnusable, HookFailed, NotYet, StoreDamaged, Superseded
+from ota_agent.model.deployment import Kind
+from ota_agent.model.release import Release
+from ota_agent.store import persist, records, space
+from ota_agent.store.scan import local_changes
+from ota_agent.update import gates, inspection, probation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ota_agent.model.deployment import Deployment
+    from ota_agent.model.tree import Entry
+    from ota_agent.update.device import Job
+
+_log = log.get_logger(__name__)
+
+EXIT_NOT_YET = 75  # sysexits.h: EX_TEMPFAIL
+HOOK_RETRY = timedelta(minutes=1)
+
+
+def fetch(job: Job) -> Deployment:
+    """Bring the commit into the object store; what is there already is not fetched again."""
+    received = job.device.source.fetch(job.offer, job.progress)
+    return replace(job.deployment, bytes_fetched=job.deployment.bytes_fetched + received)
+
+
+def verify(job: Job) -> Deployment:
+    """Read what was fetched and refuse what may not go live; reads only."""
+    content = inspection.inspect(job)
+    release, version = inspection.name_of(job, content)
+    return replace(job.deployment, tree=content.tree, release=release, version=version)
+
+
+def stage(job: Job) -> Deployment:
+    """Write the release's tree beside the others, durable and sealed; a half one is begun anew."""
+    device, deployment = job.device, job.deployment
+    content = inspection.read_content(job)
+    persistent = [spec.path for spec in content.manifest.persist]
+    _require_space(job, content.entries)
+    staged = device.disk.releases.stage(
+        deployment.id, job.target, deployment.commit, content.entries, persistent, job.progress
+    )
+    known = device.release(job.target)
+    release = Release(
+        id=job.target,
+        commit=deployment.commit,
+        tree=content.tree,
+        version=deployment.version,
+        manifest=content.manifest_text,
+        files=staged.files,
+        size_bytes=staged.size_bytes,
+        staged_at=device.clock.now(),
+        live_at=known and known.live_at,
+        succeeded_at=known and known.succeeded_at,
+    )
+    with device.disk.database.transaction() as transaction:
+        records.save_release(transaction, release)
+    return job.deployment
+
+
+def hold(job: Job) -> Deployment:
+    """Wait until the release may go live; asks everything again each time."""
+    _require_sealed(job)
+    reason = job.device.rules.reconsider(job.deployment)
+    if reason is not None:
+        raise Superseded(reason)
+    _run_hook(job, "pre_activate", job.target, may_wait=True)
+    return job.deployment
+
+
+def backup(job: Job) -> Deployment:
+    """Take all that RESTORE needs; a whole backup of this deployment is kept, a half one redone."""
+    device, deployment = job.device, job.deployment
+    backups = device.disk.backups
+    _require_sealed(job)
+    if deployment.kind is Kind.ROLLBACK:
+        _mend_target(job)
+    job.note(**probation.baseline(job))
+    new, old = job.manifest(job.target), job.manifest(deployment.from_release)
+    data = sorted({spec.path for spec in (*new.persist, *old.persist) if spec.backup})
+    backups.take(
+        deployment.id,
+        deployment.from_release,
+        deployment.from_previous,
+        data,
+        _local_changes(job),
+        f"before {job.target} goes live",
+        job.progress,
+    )
+    if deployment.notes.get("with_data"):
+        source = backups.newest_with_data_of(job.target)
+        if source is None:
+            message = f"no backup holds data of {job.target}"
+            raise BackupUnusable(message, hint="Roll back without --with-data.")
+        backups.incoming(deployment.id, source.deployment)
+    persist.ensure(
+        device.disk.paths,
+        [spec.path for spec in new.persist],
+        device.entries(job.target, job.progress),
+        device.disk.objects,
+        device.data_owner,
+        job.progress,
+    )
+    return job.deployment
+
+
+def activate(job: Job) -> Deployment:
+    """Move the links, then tell the release: both are the same the second time."""
+    device, deployment = job.device, job.deployment
+    _require_sealed(job)
+    if deployment.notes.get("with_data"):
+        device.disk.backups.put_incoming(deployment.id)
+    if deployment.from_release != job.target:
+        device.disk.releases.set_previous(deployment.from_release)
+    device.disk.releases.make_live(job.target)
+    _run_hook(job, "post_activate", job.target)
+    return job.deployment
+
+
+def confirm(job: Job) -> Deployment:
+    """Watch the live release until its probation is over; begins anew after an interruption."""
+    probation.prove(job)
+    return job.deployment
+
+
+def commit(job: Job) -> Deployment:
+    """Declare it good: the verdict itself is the driver's transaction; this only makes sure."""
+    if job.device.disk.releases.live() != job.target:
+        message = f"live does not name {job.target} any more"
+        raise BackupUnusable(message, hint="Look at who moved the live link; the agent waits.")
+    return job.deployment
+
+
+def discard(job: Job) -> Deployment:
+    """Give the abandoned tree back as the spare; a kept release stays."""
+    _give_back(job)
+    return job.deployment
+
+
+def restore(job: Job) -> Deployment:
+    """Put back what was live: data first, then the link, each move once however often this runs."""
+    device, deployment = job.device, job.deployment
+    releases = device.disk.releases
+    before = deployment.from_release
+    if before is not None and not releases.is_sealed(before):
+        message = f"the release {before}, which was live before, is not on the disk any more"
+        raise BackupUnusable(message)
+    if releases.live() == deployment.release and deployment.release is not None:
+        _undo_hook(job)
+    device.disk.backups.restore_data(deployment.id)
+    releases.make_live(before)
+    releases.set_previous(deployment.from_previous)
+    _give_back(job)
+    return job.deployment
+
+
+def _require_sealed(job: Job) -> None:
+    if not job.device.disk.releases.is_sealed(job.target):
+        message = f"the staged release {job.target} is not on the disk any more"
+        raise StoreDamaged(message)
+
+
+def _require_space(job: Job, entries: Sequence[Entry]) -> None:
+    device = job.device
+    live = device.disk.releases.live()
+    on_disk = (
+        set()
+        if live is None
+        else {(entry.path, entry.oid) for entry in device.entries(live, job.progress)}
+    )
+    need = gates.need_of(entries, on_disk)
+    old = job.manifest(live).persist
+    need += gates.Need(*device.disk.backups.data_size([spec.path for spec in old if spec.backup]))
+    reserve = gates.Need(device.config.disk.reserve_bytes, device.config.disk.reserve_inodes)
+    gates.require_space(need, space.free(device.disk.paths.work_dir), reserve)
+
+
+def _mend_target(job: Job) -> None:
+    """Bring a kept release back to its content: a shared file may have been edited in place."""
+    releases = job.device.disk.releases
+    entries = job.device.entries(job.target, job.progress)
+    if entries:
+        drift = releases.scan(job.target, entries, _persistent(job, job.target), (), job.progress)
+        releases.mend(job.target, (*drift.changed, *drift.missing), entries, job.progress)
+
+
+def _local_changes(job: Job) -> bytes:
+    """Give what was edited in the live tree by hand, so that an update does not lose it."""
+    live = job.deployment.from_release
+    entries = [] if live is None else job.device.entries(live, job.progress)
+    if live is None or not entries:
+        return b""
+    drift = job.device.disk.releases.scan(
+        live, entries, _persistent(job, live), job.device.config.drift.ignore, job.progress
+    )
+    return job.device.disk.releases.local_changes(live, drift, entries)
+
+
+def _persistent(job: Job, release: str) -> list[str]:
+    return [spec.path for spec in job.manifest(release).persist]
+
+
+def _run_hook(job: Job, name: str, release: str, *, may_wait: bool = False) -> None:
+    argv = getattr(job.manifest(release).hooks, name)
+    if not argv:
+        return
+    device = job.device
+    result = device.host.run_command(
+        argv,
+        device.disk.paths.release_dir(release),
+        device.config.commands.timeout_s,
+        job.environment(release) | {"OTA_HOOK": name},
+        job.progress,
+    )
+    if result.exit_code == 0:
+        return
+    last = result.output.strip().splitlines()[-1:] or ["no output"]
+    if may_wait and result.exit_code == EXIT_NOT_YET:
+        raise NotYet(f"{name} says: not yet: {last[0]}", device.clock.now() + HOOK_RETRY, release)
+    message = f"the hook {name} of {release} ended with exit code {result.exit_code}: {last[0]}"
+    raise HookFailed(message)
+
+
+def _undo_hook(job: Job) -> None:
+    try:
+        _run_hook(job, "post_restore", job.target)
+    except AgentError as error:
+        # The way back must not depend on the release that is being left.
+        _log.warning("post_restore failed, restoring all the same", error=error.message)
+
+
+def _give_back(job: Job) -> None:
+    releases, backups = job.device.disk.releases, job.device.disk.backups
+    release = job.deployment.release
+    kept = {releases.live(), releases.previous()} | backups.named_releases()
+    known = job.device.release(release)
+    succeeded = known is not None and known.succeeded_at is not None
+    releases.discard(job.deployment.id, None if release in kept or succeeded else release)
