@@ -1,0 +1,1 @@
+"""What is on offer, and what of it this device takes."""
