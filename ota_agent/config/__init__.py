@@ -10,6 +10,7 @@ loading       the order in which all that is put together
 """
 
 from ota_agent.config.address import host_of
+from ota_agent.config.explain import schema
 from ota_agent.config.loading import DEFAULT_FILE, Loaded, load
 from ota_agent.config.values import (
     Backups,
@@ -41,4 +42,5 @@ __all__ = [
     "check_device_id",
     "host_of",
     "load",
+    "schema",
 ]

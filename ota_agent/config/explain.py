@@ -64,21 +64,27 @@ def explain(errors: Iterable[ErrorDetails], places: Mapping[str, str]) -> list[P
     return [_problem(error, places) for error in errors]
 
 
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema of config.json."""
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **Settings.model_json_schema(), "title": "ota-agent configuration"}
+
+
 @functools.cache
 def known_keys() -> Mapping[str, Key]:
     """List every dotted key, sections too."""
-    schema = Settings.model_json_schema()
+    whole = schema()
     keys: dict[str, Key] = {}
 
     def walk(section: Mapping[str, Any], prefix: str) -> None:
         for name, field in section["properties"].items():
-            options = [_resolve(o, schema) for o in field.get("anyOf", [field])]
+            options = [_resolve(o, whole) for o in field.get("anyOf", [field])]
             keys[prefix + name] = _key(options)
             for option in options:
                 if option.get("type") == "object":
                     walk(option, f"{prefix}{name}.")
 
-    walk(schema, "")
+    walk(whole, "")
     return keys
 
 
@@ -138,9 +144,9 @@ def _shown(key: str, value: object) -> str:
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
 
 
-def _resolve(option: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve(option: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
     reference = option.get("$ref")
-    return schema["$defs"][reference.rpartition("/")[2]] if reference else option
+    return whole["$defs"][reference.rpartition("/")[2]] if reference else option
 
 
 def _key(options: Sequence[Mapping[str, Any]]) -> Key:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ota_agent.config import credentials, document
+from ota_agent.config.document import dotted, printable
 from ota_agent.config.environment import FILE_VARIABLE, Setting, from_command_line, from_environment
 from ota_agent.config.explain import Problem, explain, refuse
 from ota_agent.config.values import Config, Section, Settings
@@ -61,7 +62,7 @@ def load(
 
     """
     # Empty is not absent: `--config "$(cat FILE)"` without the file must not load another one.
-    name, text = _read(environ.get(FILE_VARIABLE) if source is None else source, environ)
+    name, text = _read(environ.get(FILE_VARIABLE) if source is None else source)
     file = document.parse(text, name)
     settings = [*from_environment(environ), *from_command_line(overrides or {})]
     places, origins = _places(file, name, settings)
@@ -91,14 +92,10 @@ def load(
     )
 
 
-def _read(source: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+def _read(source: str | None) -> tuple[str, str]:
     """Give the name that messages use, and the text."""
     if source is None:
-        hint = (
-            f"Write it (`ota-agent config schema` lists the keys), or name another one with"
-            f" --config or {FILE_VARIABLE}."
-        )
-        return str(DEFAULT_FILE), _decode(_bytes_of(DEFAULT_FILE, hint), str(DEFAULT_FILE))
+        return str(DEFAULT_FILE), _decode(_bytes_of(DEFAULT_FILE), str(DEFAULT_FILE))
     if source.lstrip("\ufeff \t\r\n").startswith("{"):
         return INLINE, source.lstrip("\ufeff")
     if source == "-":
@@ -108,19 +105,19 @@ def _read(source: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
             "the configuration is empty: --config got no text",
             hint='Where it reads --config "$(cat FILE)", check that FILE is there.',
         )
-    name = document.printable(source)
-    from_variable = environ.get(FILE_VARIABLE) == source
-    hint = f"Check {FILE_VARIABLE if from_variable else '--config'}: it names this file."
-    return name, _decode(_bytes_of(Path(source), hint), name)
+    name = printable(source)
+    return name, _decode(_bytes_of(Path(source)), name)
 
 
-def _bytes_of(file: Path, hint: str) -> bytes:
+def _bytes_of(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except OSError as error:
-        message = f"cannot read the configuration {document.printable(str(file))}"
-        raise ConfigError(f"{message}: {error.strerror}", hint=hint) from error
+        raise ConfigError(
+            f"cannot read the configuration {printable(str(file))}: {error.strerror}",
+            hint=f"--config names it, else {FILE_VARIABLE}, else it is {DEFAULT_FILE}.",
+        ) from error
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -141,7 +138,7 @@ def _places(
     origins: dict[str, str] = {}
     one_line = max(file.lines.values(), default=1) == 1
     for path, line in file.lines.items():
-        key = document.dotted(path)
+        key = dotted(path)
         origins[key] = name if one_line else f"{name}:{line}"
         if not one_line:
             places[key] = f"line {line}"
@@ -178,7 +175,7 @@ def _flatten(value: object, path: document.KeyPath = ()) -> Iterator[tuple[str, 
         for index, part in enumerate(value):
             yield from _flatten(part, (*path, index))
     else:
-        yield document.dotted(path), value
+        yield dotted(path), value
 
 
 def _leaves(config: Config) -> Iterator[str]:

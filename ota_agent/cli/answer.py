@@ -1,0 +1,30 @@
+"""How what was found is printed, and how an outcome becomes an exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from ota_agent.model.command import Exit
+
+if TYPE_CHECKING:
+    from ota_agent.model.command import Outcome
+
+
+def print_json(value: object) -> None:
+    """Print a value for programs. ASCII only: a path may hold bytes that are no text."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
+    """Print an outcome and exit: what went well to stdout, a failure to stderr."""
+    is_good = outcome.exit in {Exit.DONE, Exit.NOTHING}
+    if as_json:
+        print_json(dict(outcome.data))
+    elif is_good:
+        click.echo(outcome.text)
+    if not is_good:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {outcome.text}", err=True)
+    click.get_current_context().exit(int(outcome.exit))

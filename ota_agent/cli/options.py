@@ -1,0 +1,62 @@
+"""The options that commands share: --config, --set and --json."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ota_agent.config import Loaded
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --config and --set; the command gets a `Loaded` as its first argument.
+
+    A wrong configuration ends the command with a ConfigError before it does anything.
+    """
+
+    @click.option(
+        "--config",
+        "source",
+        metavar="FILE|JSON|-",
+        help="The configuration: a file, JSON itself, or - for standard input.",
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_parse_overrides,
+        help="Set one key for this command, as in --set log.level=debug.",
+    )
+    @functools.wraps(command)
+    def wrapped(source: str | None, overrides: dict[str, str], **arguments: Any) -> None:  # noqa: ANN401 - each command has its own
+        command(load(source, overrides), **arguments)
+
+    return wrapped
+
+
+def load(source: str | None, overrides: dict[str, str]) -> Loaded:
+    """Load the configuration in the environment of this process."""
+    from ota_agent import config
+
+    return config.load(source, os.environ, overrides)
+
+
+def _parse_overrides(
+    _context: click.Context, _parameter: click.Parameter, given: Sequence[str]
+) -> dict[str, str]:
+    overrides = {}
+    for text in given:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{key!r} is not KEY=VALUE, as in log.level=debug")
+        overrides[key] = value
+    return overrides
