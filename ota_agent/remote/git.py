@@ -1,0 +1,226 @@
+"""The only way git is run: with its own environment, watched, and ended with all it started.
+
+GitPython starts the process and nothing more: its objects are not made for a daemon. It hands the
+agent's whole environment down, so what git may not see is taken away (`git_environment.cleaned`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ota_agent.errors import DiskFault, GitUnusable
+from ota_agent.remote import git_environment
+from ota_agent.remote.child import Bounds, Child
+from ota_agent.remote.git_failures import failure
+from ota_agent.remote.git_output import GitOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from ota_agent.ports import Progress
+    from ota_agent.remote.access import Access
+
+OLDEST = (2, 39)
+STALL_S = 120.0
+# What git does on this disk alone, without anybody to end it.
+LOCAL_TIMEOUT_S = 300.0
+
+_TRACES = {"GIT_TRACE_PACKET": "1", "GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"}
+# curl's own bound speaks first: it sees more, and says more.
+_STALL_MARGIN_S = 5.0
+_NOT_RUN = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How one git ended well."""
+
+    stdout: bytes
+    stderr: str
+    exit_code: int
+    received_bytes: int
+    is_smart: bool
+    has_filters: bool
+
+    @property
+    def text(self) -> str:
+        """Its stdout as text, without the last line's end."""
+        return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+class Unwatched:
+    """The progress of short work on this disk: nobody listens, nobody ends it."""
+
+    def advance(self, done_bytes: int = 0, total_bytes: int | None = None) -> None:
+        """Tell nobody."""
+
+    def check(self) -> None:
+        """Go on."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+    def ended_by(self, end: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002 - the port's
+        """Never end it."""
+        return nullcontext()
+
+
+class Git:
+    """Runs git; safe to use from several threads."""
+
+    def __init__(
+        self,
+        private: Path,
+        *,
+        executable: str = "git",
+        inherit_fds: tuple[int, ...] = (),
+        stall_s: float = STALL_S,
+    ) -> None:
+        """Nothing is run yet.
+
+        `private` is a directory of git's own, made when needed. `inherit_fds` are held open by
+        every child. `stall_s` is how long nothing may come from a source.
+        """
+        self._private = private
+        self._executable = executable
+        self._inherit_fds = inherit_fds
+        self._stall_s = stall_s
+
+    def check_version(self) -> str:
+        """Give git's version, `2.39.5`.
+
+        Raises:
+            GitUnusable: there is none, or one older than 2.39.
+
+        """
+        path = self._path()
+        said = self.run("version").text
+        found = re.search(r"\d+(?:\.\d+)+", said)
+        version = found[0] if found else said
+        numbers = tuple(int(part) for part in version.split(".")[:2]) if found else (0,)
+        if numbers < OLDEST:
+            raise GitUnusable(f"{path} is git {version}; 2.39 is the oldest that is safe to use.")
+        return version
+
+    def run(
+        self,
+        *arguments: str,
+        git_dir: Path | None = None,
+        access: Access | None = None,
+        progress: Progress | None = None,
+        allowed: Sequence[int] = (0,),
+    ) -> Finished:
+        """Run git to its end; `allowed` are the exit codes that are answers.
+
+        With `access` it may speak to that address, and `progress` is told whenever bytes come;
+        without, it works on this disk only.
+
+        Raises:
+            AgentError: what `git_failures` makes of stderr; what `progress` raises passes.
+
+        """
+        watcher = progress or Unwatched()
+        output = GitOutput()
+        stall_s = None if access is None else self._stall_s + _STALL_MARGIN_S
+        timeout_s = LOCAL_TIMEOUT_S if progress is None else None
+        child = self._start(arguments, git_dir, access)
+        with child.watched(watcher):
+            stdout = child.pump(
+                watcher,
+                said=output.feed,
+                moved=lambda: watcher.advance(output.received_bytes),
+                bounds=Bounds(stall_s, timeout_s),
+            )
+        exit_code = child.bury()
+        watcher.check()
+        if exit_code not in allowed:
+            if exit_code == _NOT_RUN:
+                raise GitUnusable(f"{self._executable} cannot be run: {output.text.strip()}")
+            secrets = () if access is None else access.secrets
+            raise failure(
+                output.text, exit_code, secrets=secrets, retry_after_s=output.retry_after_s
+            )
+        return Finished(
+            stdout,
+            output.text,
+            exit_code,
+            output.received_bytes,
+            output.is_smart,
+            output.has_filters,
+        )
+
+    @contextmanager
+    def conversation(self, *arguments: str, git_dir: Path, progress: Progress) -> Iterator[Child]:
+        """Run a git that is spoken to over its pipes; it is ended when the block is left.
+
+        What it says on stderr goes to a pipe that holds 64 KiB.
+        """
+        child = self._start(arguments, git_dir, None, stdin=subprocess.PIPE)
+        with child.watched(progress):
+            yield child
+
+    def _start(
+        self,
+        arguments: Sequence[str],
+        git_dir: Path | None,
+        access: Access | None,
+        stdin: int | None = None,
+    ) -> Child:
+        home, inherited = self._directories(access)
+        variables = git_environment.environment(
+            home, git_dir=git_dir, access=access, inherited=inherited, stall_s=self._stall_s
+        )
+        if access is not None:
+            variables |= _TRACES
+        where = [] if git_dir is None else [f"--git-dir={git_dir}"]
+        command = git_environment.cleaned(
+            [self._path(), *where, *arguments], variables, list(os.environ)
+        )
+        # Else importing GitPython fails where git is missing, with an error of its own.
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        from git.cmd import Git as GitCommand
+        from git.exc import GitCommandNotFound
+
+        try:
+            started = GitCommand(str(home)).execute(
+                command,
+                stdin,
+                as_process=True,
+                env=variables,
+                shell=False,
+                start_new_session=True,
+                pass_fds=self._inherit_fds,
+            )
+        except (GitCommandNotFound, OSError) as error:
+            raise GitUnusable(f"{self._executable} cannot be run: {error}") from error
+        return Child(started)
+
+    def _path(self) -> str:
+        path = shutil.which(self._executable)
+        if path is None:
+            raise GitUnusable(f"There is no {self._executable} on the PATH.")
+        return path
+
+    def _directories(self, access: Access | None) -> tuple[Path, Path | None]:
+        home = self._private / "home"
+        inherited = None
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if access is not None and access.inherited_config:
+                inherited = self._private / "inherited.gitconfig"
+                # Not written anew while a git of another thread may be reading it.
+                if not inherited.exists() or inherited.read_text() != access.inherited_config:
+                    inherited.write_text(access.inherited_config)
+        except OSError as error:
+            raise DiskFault(f"git's own directory {self._private} fails: {error}") from error
+        return home, inherited
