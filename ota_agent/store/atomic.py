@@ -4,48 +4,50 @@ Nothing else in the program renames a file or makes a symbolic link. What these 
 returned from survives a power cut; what they were interrupted in left the old content or the new,
 and perhaps litter beside it whose name begins with `TEMP_PREFIX`.
 
-An `OSError` becomes a `DiskFull` or a `DiskFault` that names the path. Only `FileNotFoundError` and
-`FileExistsError` pass as they are: they are answers, which callers ask for.
+The failures of the disk are told as in `durable`, whose functions are to be had here too.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import IO, TYPE_CHECKING
 
-from ota_agent.errors import DiskFault, DiskFull
+from ota_agent.store.durable import (
+    disk_errors,
+    opened,
+    sync_dir,
+    sync_file,
+    sync_filesystem,
+    sync_tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+__all__ = [
+    "TEMP_PREFIX",
+    "disk_errors",
+    "make_dir",
+    "make_symlink",
+    "remove_file",
+    "remove_litter",
+    "remove_tree",
+    "rename",
+    "replace_symlink",
+    "sync_dir",
+    "sync_file",
+    "sync_filesystem",
+    "sync_tree",
+    "write_file",
+    "writing",
+]
+
 TEMP_PREFIX = ".ota-tmp-"
-
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the disk's failures inside the block into errors that name the path.
-
-    `path` is named where the failing call does not name one itself.
-    """
-    try:
-        yield
-    except (FileNotFoundError, FileExistsError):
-        raise
-    except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else path
-        reason = error.strerror or str(error)
-        if error.errno in _NO_SPACE:
-            raise DiskFull(f"There is no space left for {where}: {reason}.") from error
-        raise DiskFault(f"The disk failed at {where}: {reason}.") from error
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ def rename(source: Path, target: Path, *, replace: bool = False, durable: bool =
 def _rename_sealed(source: Path, target: Path) -> None:
     """Move a directory that its owner may not write: the kernel has to change its `..`."""
     mode = stat.S_IMODE(os.lstat(source).st_mode)
-    with _opened(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as directory:
+    with opened(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as directory:
         os.fchmod(directory, mode | stat.S_IWUSR)
         try:
             os.replace(source, target)
@@ -212,52 +214,6 @@ def remove_litter(directory: Path) -> int:
     for name in litter:
         remove_tree(directory / name)
     return len(litter)
-
-
-# --- durability ---------------------------------------------------------------------------------
-
-
-def sync_file(path: Path) -> None:
-    """Make a file's content durable."""
-    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
-        os.fsync(descriptor)
-
-
-def sync_dir(path: Path) -> None:
-    """Make the names in a directory, and its mode, durable."""
-    with disk_errors(path), _opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
-        os.fsync(descriptor)
-
-
-def sync_filesystem(path: Path) -> None:
-    """Make everything durable that was written to the file system of `path`, by anyone."""
-    syncfs = _syncfs()
-    with disk_errors(path):
-        if syncfs is None:
-            os.sync()
-            return
-        with _opened(path, os.O_RDONLY) as descriptor:
-            if syncfs(descriptor) != 0:
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code), str(path))
-
-
-@cache
-def _syncfs() -> Callable[[int], int] | None:
-    """Find the C library's syncfs; a library without it (musl before 1.1) gives None."""
-    function: Callable[[int], int] | None = getattr(
-        ctypes.CDLL(None, use_errno=True), "syncfs", None
-    )
-    return function
-
-
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _is_dir(path: Path) -> bool:

@@ -1,0 +1,208 @@
+"""Makes `work_dir` ready, or says in one sentence why it cannot serve."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import stat
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ota_agent.errors import DeviceError, DiskFull, WorkDirUnusable
+from ota_agent.store import atomic, staging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ota_agent.store.paths import Paths
+
+PUBLIC_MODE = 0o755
+PRIVATE_MODE = 0o700
+
+# Modes that a sealed tree needs, and that a file system without permissions does not keep.
+_SEALED_MODES = (0o444, 0o555)
+
+
+def prepare(paths: Paths) -> None:
+    """Make the layout, with its modes whatever the umask, and try what the file system can.
+
+    Disturbs no agent that is at work there: the lock is taken afterwards. What crashes left is
+    removed by `clear_litter`.
+
+    Raises:
+        WorkDirUnusable: it cannot serve; the message says why.
+        DiskFull: there is no space to try it.
+
+    """
+    try:
+        _require_own_directory(paths.work_dir)
+        _make_layout(paths)
+        for link in (paths.live_link, paths.previous_link):
+            if os.path.lexists(link) and not link.is_symlink():
+                raise WorkDirUnusable(f"{link} is in the way: a link to a release belongs there.")
+        _try_file_system(paths)
+    except DiskFull:
+        raise
+    except (OSError, DeviceError) as error:
+        if isinstance(error, WorkDirUnusable):
+            raise
+        raise WorkDirUnusable(f"work_dir {paths.work_dir} cannot be used: {error}") from error
+
+
+def clear_litter(paths: Paths) -> None:
+    """Remove what crashes left; only while no agent and no child of one is at work.
+
+    Half-built trees go (one becomes the spare, see `staging.empty`), throw-away repositories too.
+    """
+    for directory in (paths.work_dir, paths.releases_dir, paths.persist_dir, paths.private_dir):
+        atomic.remove_litter(directory)
+    staging.empty(paths)
+    with atomic.disk_errors(paths.scratch_dir):
+        left = list(paths.scratch_dir.iterdir())
+    for path in left:
+        atomic.remove_tree(path)
+
+
+# --- layout -------------------------------------------------------------------------------------
+
+
+def _require_own_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise WorkDirUnusable(f"work_dir {path} is a file, not a directory.") from error
+    except OSError as error:
+        raise WorkDirUnusable(f"work_dir {path} cannot be created: {error.strerror}.") from error
+    _require_owner(path)
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise WorkDirUnusable(f"work_dir {path} is on a read-only file system.")
+
+
+def _require_owner(path: Path) -> None:
+    owner, user = path.stat().st_uid, os.geteuid()
+    if owner != user:
+        raise WorkDirUnusable(
+            f"{path} belongs to user {owner}, the agent runs as user {user}.",
+            hint="Run the agent as the owner of work_dir, or give it a work_dir of its own.",
+        )
+
+
+def _make_layout(paths: Paths) -> None:
+    """Make what is missing; what is there keeps its mode where others may have a say in it."""
+    work_dir = paths.work_dir
+    if stat.S_IMODE(work_dir.stat().st_mode) != PUBLIC_MODE:
+        work_dir.chmod(PUBLIC_MODE)
+    modes = {
+        paths.releases_dir: PUBLIC_MODE,
+        paths.persist_dir: None,
+        paths.locks_dir: None,
+        paths.private_dir: PRIVATE_MODE,
+        paths.backups_dir: PRIVATE_MODE,
+        paths.staging_dir: PRIVATE_MODE,
+        paths.scratch_dir: PRIVATE_MODE,
+    }
+    for path, mode in modes.items():
+        if mode is None and path.is_dir() and not path.is_symlink():
+            continue
+        try:
+            if path.is_dir() and not path.is_symlink():
+                _require_owner(path)
+            atomic.make_dir(path, PUBLIC_MODE if mode is None else mode)
+        except FileExistsError as error:
+            kind = "a link" if path.is_symlink() else "a file"
+            raise WorkDirUnusable(f"{path} is {kind}, where a directory should be.") from error
+
+
+# --- what the file system can -------------------------------------------------------------------
+
+
+def _try_file_system(paths: Paths) -> None:
+    """Try each thing that the agent rests on, and name all that are missing."""
+    place = paths.scratch_dir / f"{atomic.TEMP_PREFIX}{secrets.token_hex(8)}"
+    atomic.make_dir(place, PRIVATE_MODE)
+    try:
+        missing = [name for name, works in _ABILITIES.items() if not _can(works, place)]
+        missing += [
+            f"one file system for {paths.private_dir} and {other}"
+            for other in (paths.releases_dir, paths.persist_dir, paths.backups_dir)
+            if not _can(partial(_moves_to, other), place)
+        ]
+    finally:
+        atomic.remove_tree(place)
+    if missing:
+        raise WorkDirUnusable(
+            f"The file system of work_dir {paths.work_dir} lacks: {', '.join(missing)}."
+        )
+
+
+def _can(works: Callable[[Path], bool], place: Path) -> bool:
+    try:
+        return works(place)
+    except DiskFull:
+        raise
+    except (OSError, DeviceError, sqlite3.Error):
+        return False
+
+
+def _keeps_modes(place: Path) -> bool:
+    file = place / "mode"
+    for mode in _SEALED_MODES:
+        atomic.write_file(file, b"", mode=mode)
+        if stat.S_IMODE(file.stat().st_mode) != mode:
+            return False
+    return True
+
+
+def _replaces_links(place: Path) -> bool:
+    link = place / "link"
+    for target in ("one", "two"):
+        atomic.replace_symlink(link, target)
+    return link.readlink().name == "two"
+
+
+def _links_files(place: Path) -> bool:
+    file, other = place / "file", place / "other"
+    atomic.write_file(file, b"")
+    other.hardlink_to(file)
+    return file.stat().st_ino == other.stat().st_ino
+
+
+def _locks(place: Path) -> bool:
+    file = place / "lock"
+    with file.open("wb") as first, file.open("rb") as second:
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _has_wal(place: Path) -> bool:
+    with closing(sqlite3.connect(place / "wal.db")) as database:
+        mode: str = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        database.execute("CREATE TABLE tried(it)")
+    return mode == "wal"
+
+
+def _moves_to(directory: Path, place: Path) -> bool:
+    """Move a directory there and back: the device number hides a bind mount, which cannot."""
+    tree = place / "tree"
+    tree.mkdir(exist_ok=True)
+    there = directory / place.name
+    atomic.rename(tree, there)
+    atomic.rename(there, tree)
+    return True
+
+
+_ABILITIES: dict[str, Callable[[Path], bool]] = {
+    "permissions": _keeps_modes,
+    "symbolic links": _replaces_links,
+    "hard links": _links_files,
+    "locks (flock)": _locks,
+    "SQLite's write-ahead log": _has_wal,
+}
