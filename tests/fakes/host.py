@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class FakeResult:
-    """How a command ends here: quietly well, unless told otherwise."""
+    """A CommandResult: quietly well, unless told otherwise."""
 
     exit_code: int = 0
     output: str = ""

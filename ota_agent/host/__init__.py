@@ -1,0 +1,1 @@
+"""The device around the work_dir: commands, probes, addresses, systemd, clock and facts."""
