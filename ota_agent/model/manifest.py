@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from semver import Version
 
 FILE_NAME = "ota.toml"
-MANIFEST_MAX_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 PROBATION_WITH_PROBES_S = 60.0
 
 
@@ -94,15 +94,15 @@ class Manifest:
     """A valid `ota.toml`.
 
     Attributes:
-        version: equal to the tag's where there is one.
-        min_agent: least version of the agent; `0.3` is 0.3.0.
+        version: SemVer text without a leading `v`; equal to the tag's where there is one.
+        min_agent: least version of the agent, all three numbers: `0.3` is "0.3.0".
         compatible: globs of labels; empty for every device.
         probation_seconds: as written, None where it is not; see `probation_s`.
 
     """
 
-    version: Version | None = None
-    min_agent: Version | None = None
+    version: str | None = None
+    min_agent: str | None = None
     compatible: tuple[str, ...] = ()
     probation_seconds: float | None = None
     probes: tuple[ProbeSpec, ...] = ()
@@ -159,8 +159,8 @@ def min_agent_of(text: str | bytes) -> Version | None:
 
 def _read_toml(text: str | bytes) -> dict[str, Any]:
     size = len(text) if isinstance(text, bytes) else len(text.encode(errors="surrogatepass"))
-    if size > MANIFEST_MAX_BYTES:
-        raise ManifestInvalid(f"{FILE_NAME}: is larger than {MANIFEST_MAX_BYTES // 1024} KiB")
+    if size > MAX_BYTES:
+        raise ManifestInvalid(f"{FILE_NAME}: is larger than {MAX_BYTES // 1024} KiB")
     try:
         return tomllib.loads(text.decode() if isinstance(text, bytes) else text)
     except UnicodeDecodeError as error:

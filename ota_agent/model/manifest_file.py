@@ -48,15 +48,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _version(text: str) -> str:
-    if parse_version(text) is None:
+    version = parse_version(text)
+    if version is None:
         raise ValueError("is no SemVer version such as 1.4.0")
-    return text
+    return str(version)
 
 
 def _partial_version(text: str) -> str:
-    if parse_partial(text) is None:
+    version = parse_partial(text)
+    if version is None:
         raise ValueError("is no version such as 0.3 or 0.3.1")
-    return text
+    return str(version)
 
 
 def _url(text: str) -> str:
@@ -236,8 +238,8 @@ def validate(raw: Mapping[str, Any]) -> Manifest:
             problems.append(f"{len(found) - SHOWN_PROBLEMS} more")
         raise ManifestInvalid(f"{FILE_NAME}: {'; '.join(problems)}") from error
     return Manifest(
-        version=None if file.version is None else parse_version(file.version),
-        min_agent=None if file.min_agent is None else parse_partial(file.min_agent),
+        version=file.version,
+        min_agent=file.min_agent,
         compatible=tuple(file.compatible),
         probation_seconds=file.probation.seconds,
         probes=tuple(probe.to_spec() for probe in file.probe),

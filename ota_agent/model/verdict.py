@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ota_agent.model.deployment import Kind
-    from ota_agent.model.manifest import Manifest
     from ota_agent.model.release import Offer
 
 
@@ -80,26 +79,6 @@ class Facts:
     has_commands: bool = False
     deleted_files: int | None = None
     deleted_from: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        tree: str,
-        manifest: Manifest,
-        *,
-        deleted_files: int | None = None,
-        deleted_from: str | None = None,
-    ) -> Facts:
-        """Give what is worth remembering of a commit."""
-        return cls(
-            tree=tree,
-            version=None if manifest.version is None else str(manifest.version),
-            min_agent=None if manifest.min_agent is None else str(manifest.min_agent),
-            compatible=manifest.compatible,
-            has_commands=manifest.has_commands,
-            deleted_files=deleted_files,
-            deleted_from=deleted_from,
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON values."""

@@ -6,29 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ota_agent.model.manifest import parse_manifest
 from ota_agent.model.verdict import Facts, Reason
 
 TREE = "7" * 40
-
-
-def test_what_is_worth_remembering_of_a_commit_comes_from_its_manifest() -> None:
-    manifest = parse_manifest(
-        'version = "v1.4.0"\nmin_agent = "0.3"\ncompatible = ["x86"]\nhooks.pre_activate = ["true"]'
-    )
-    assert Facts.of(TREE, manifest, deleted_files=30, deleted_from="8" * 40) == Facts(
-        tree=TREE,
-        version="1.4.0",
-        min_agent="0.3.0",
-        compatible=("x86",),
-        has_commands=True,
-        deleted_files=30,
-        deleted_from="8" * 40,
-    )
-
-
-def test_a_release_without_a_manifest_is_remembered_by_its_tree() -> None:
-    assert Facts.of(TREE, parse_manifest("")) == Facts(TREE)
 
 
 TEXTS = st.text()
