@@ -17,7 +17,7 @@ KeyPath: TypeAlias = "tuple[str | int, ...]"
 EXCERPT_BEFORE = 40
 EXCERPT_AFTER = 30
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|\n')
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:\n]|[^\s{}\[\],:"]+')
 # What stands behind such a key is not shown, however broken the text around it is.
 _SECRET = re.compile(
     r"(?P<key>(?:token|key|password|passwd|secret)(?!_host|_file)[\"']?\s*[:=]?\s*)"
@@ -124,6 +124,8 @@ def _lines(text: str) -> dict[KeyPath, int]:
     expects_key = False
     for match in _TOKEN.finditer(text):
         token = match[0]
+        if token[0] not in "]},:\n" and path and isinstance(path[-1], int):
+            lines[tuple(path)] = line
         match token[0]:
             case "\n":
                 line += 1
@@ -132,13 +134,11 @@ def _lines(text: str) -> dict[KeyPath, int]:
                 expects_key = True
             case "[":
                 path.append(0)
-                lines[tuple(path)] = line
             case "}" | "]":
                 path.pop()
                 expects_key = False
             case "," if isinstance(path[-1], int):
                 path[-1] += 1
-                lines[tuple(path)] = line
             case ",":
                 expects_key = True
             case '"' if expects_key:
