@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from ota_agent.model.manifest import (
     min_agent_of,
     parse_manifest,
 )
+from ota_agent.model.verdict import Reason
 
 WHOLE = """
 version = "v1.4.0"
@@ -140,6 +144,13 @@ def test_the_agent_that_a_release_needs_is_known_whatever_else_it_says(
     text: str, expected: Version | None
 ) -> None:
     assert min_agent_of(text) == expected
+
+
+def test_the_reference_shows_a_manifest_that_is_valid_and_names_every_reason() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", reference, re.DOTALL)
+    assert parse_manifest(example).persist == (Persist("data", backup=True),)
+    assert set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", reference, re.MULTILINE)) >= set(Reason)
 
 
 KEYS = st.sampled_from(
