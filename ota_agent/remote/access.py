@@ -12,7 +12,7 @@ import os
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ota_agent.config.address import check_repository, host_of
 from ota_agent.errors import ConfigError
@@ -135,7 +135,9 @@ def _local(path: str) -> Access:
     allowed = sorted(name + suffix for name in spellings for suffix in ("", ".git", "/.git"))
     lines = [f'\tdirectory = "{_escaped(name)}"\n' for name in allowed]
     inherited = f"[safe]\n{''.join(lines)}[uploadpack]\n\tallowFilter = true\n"
-    return Access(path, "file", f"file://{_bare(path)}", None, inherited_config=inherited)
+    # As an address: a filter is not remembered for a bare path.
+    url = f"file://{quote(path)}"
+    return Access(url, "file", f"file://{_bare(path)}", None, inherited_config=inherited)
 
 
 def _over_ssh(url: str, uniform: str, files: SshFiles) -> Access:

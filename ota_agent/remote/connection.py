@@ -200,7 +200,7 @@ class Connection:
         return retrying(work)
 
     def _pause(self, state: RetryCallState) -> float:
-        """Draw a pause: full jitter, for a fleet must not come back as one; never below the asked."""
+        """Draw a pause at random (a fleet must not come back as one), never below the asked."""
         longest = min(
             self._retries.first_s * 2 ** (state.attempt_number - 1), self._retries.longest_s
         )

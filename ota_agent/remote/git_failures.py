@@ -79,7 +79,7 @@ _FROM_GIT: Final[Sequence[tuple[str, Kind]]] = (
     (r"missing (?:object|blob|tree|commit)|is corrupt|too small|far too short", StoreDamaged),
     (r"unexpected line in|ignoring broken ref|did not send all necessary", StoreDamaged),
     (r"unknown object type|inflate|Not a valid object name|not a (?:tree|commit)", StoreDamaged),
-    (r"Needed a single revision|does not match index|index-pack failed", StoreDamaged),
+    (r"nonexistent object|Needed a single revision|does not match index", StoreDamaged),
     (r"Could not read from remote repository", SourceUnreachable),
     (r"unable to (?:create|write|open|mmap)|cannot (?:lock ref|mkdir|open)", DiskFault),
     (r"env: .*No such file|cannot exec|is not a git command", GitUnusable),

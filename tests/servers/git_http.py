@@ -82,6 +82,8 @@ class GitHttpServer:
     Args:
         tokens: each token's repositories, None for all of them; None: no token is asked for.
         has_filters: partial fetches are allowed, as on GitLab.
+        gives_any_commit: whatever is in a repository may be asked for, as on GitLab; without it
+            the first protocol gives out tips only (the second one always gives any).
         speaks_v2: the protocol that lists its abilities; an old server has only the first one.
 
     `requests` holds what was asked, `fault` what goes wrong, `is_paused` is set when a fault has
@@ -95,12 +97,14 @@ class GitHttpServer:
         *,
         tokens: Mapping[str, set[str] | None] | None = None,
         has_filters: bool = True,
+        gives_any_commit: bool = True,
         speaks_v2: bool = True,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.root = root
         self.tokens = tokens
         self.has_filters = has_filters
+        self.gives_any_commit = gives_any_commit
         self.speaks_v2 = speaks_v2
         self.fault: Fault | None = None
         self.requests: list[Request] = []
@@ -201,11 +205,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", "") if git.speaks_v2 else "",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_COUNT": "3",
             "GIT_CONFIG_KEY_0": "uploadpack.allowFilter",
             "GIT_CONFIG_VALUE_0": str(git.has_filters).lower(),
             "GIT_CONFIG_KEY_1": "safe.directory",
             "GIT_CONFIG_VALUE_1": "*",
+            "GIT_CONFIG_KEY_2": "uploadpack.allowAnySHA1InWant",
+            "GIT_CONFIG_VALUE_2": str(git.gives_any_commit).lower(),
         }
         with tempfile.TemporaryFile() as stdin:  # a pipe could fill up both ways
             stdin.write(body)

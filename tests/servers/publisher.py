@@ -45,11 +45,11 @@ class Publisher:
         return self.publish(files, branch=branch)
 
     def tag(self, name: str, commit: str, *, annotated: bool = False, inner: str = "") -> str:
-        """Tag a commit, moving an older tag; give the tag object's hash (lightweight: commit's).
+        """Tag a commit (or what leads to one), moving an older tag; give the tag object's hash (lightweight: commit's).
 
         `inner` is the name that the tag object says, where it shall lie.
         """
-        target = commit
+        target = commit = self._git("rev-parse", f"{commit}^{{commit}}")
         if annotated or inner:
             header = f"object {commit}\ntype commit\ntag {inner or name}\ntagger {_WHO}\n"
             target = self._git("mktag", stdin=f"{header}\nreleased\n".encode())
