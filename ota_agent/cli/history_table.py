@@ -17,7 +17,7 @@ WIDTH = 80
 INDENT = "  "
 
 _HEADS = ("STARTED (UTC)", "KIND", "RELEASE", "ENDING", "TOOK", "FETCHED")
-_WIDTHS = (16, 8, 24, 11, 7, 8)
+_WIDTHS = (16, 8, 25, 11, 7, 8)
 _COLOURS = {"succeeded": "green", "abandoned": "yellow", "rolled_back": "red", "stuck": "red"}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _KIB = 1024
+_TEN = 10
 
 
 def moment(text: str) -> datetime:
@@ -29,16 +31,19 @@ def span(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     name, size = next(unit for unit in _UNITS if seconds >= unit[1])
-    return f"{seconds / size:.1f} {name}" if seconds < 10 * size else f"{seconds / size:.0f} {name}"
+    return (
+        f"{seconds / size:.1f} {name}" if seconds < _TEN * size else f"{seconds / size:.0f} {name}"
+    )
 
 
 def size(count: float) -> str:
     """Write a number of bytes: `312 B`, `4.2 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < _KIB:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    power = 0
+    while count >= _KIB and power < len(_SIZES) - 1:
         count /= _KIB
-    return f"{count:.1f} TiB"
+        power += 1
+    digits = 1 if power and count < _TEN else 0
+    return f"{count:.{digits}f} {_SIZES[power]}"
 
 
 def middle(text: str, width: int) -> str:

@@ -31,8 +31,8 @@ def lines(status: Status, now: datetime) -> list[str]:
     colour = _COLOURS.get(status["status"])
     page = _fact("device", f"{status['device_id']}  {status['status']}", colour)
     for label, key in (("runs", "live"), ("previous", "previous"), ("last good", "last_good")):
-        page += _fact(label, *_release(status[key], now, ""))
-    page += _fact("target", *_release(status["target"], now, "nothing newer"))
+        page += _fact(label, _release(status[key], now))
+    page += _fact("target", _target(status["target"]))
     page += _fact("doing", *_doing(status, now))
     page += _fact("waits for", *_waiting(status["waiting"], now))
     page += _fact("drift", *_drift(status["drift"], now))
@@ -65,13 +65,21 @@ def _at(text: str | None, now: datetime) -> str:
     return f"{clock(text)} UTC ({ago(text, now)})" if text else "an unknown time"
 
 
-def _release(release: Status | None, now: datetime, none: str) -> tuple[str]:
+def _release(release: Status | None, now: datetime) -> str:
     if release is None:
-        return (none or "nothing",)
-    name = release["version"] or release["release"] or release["commit"][:12]
+        return "nothing"
     since = f", since {_at(release['since'], now)}" if release["since"] else ""
-    identity = release["release"] if release["release"] != name else None
-    return (f"{name}{since}" + (f"\n{identity}" if identity else ""),)
+    name, _, identity = _target(release).partition("\n")
+    return f"{name}{since}\n{identity}"
+
+
+def _target(release: Status | None) -> str:
+    """Name a release by its version, and by its id in a line of its own."""
+    if release is None:
+        return "none"
+    # What is in flight has no id before its content is known.
+    identity = release["release"] or release["commit"][:12]
+    return f"{release['version']}\n{identity}" if release["version"] else identity
 
 
 def _doing(status: Status, now: datetime) -> tuple[str, str | None]:
@@ -108,7 +116,8 @@ def _drift(drift: Status | None, now: datetime) -> tuple[str, str | None]:
 
 
 def _some(files: Sequence[str]) -> Iterator[str]:
-    yield from files[:SHOWN_PATHS]
+    # A name may hold a line break, and must not pass for two.
+    yield from (name.replace("\n", "\\n") for name in files[:SHOWN_PATHS])
     if len(files) > SHOWN_PATHS:
         yield f"... and {len(files) - SHOWN_PATHS} more, see --json"
 

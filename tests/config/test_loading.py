@@ -386,3 +386,5 @@ def test_values_that_are_valid_may_be_put_into_another_configuration() -> None:
     found = config.load(inline(), {}).config
     again = config.Config(**{**dict(found), "poll_interval_s": 5.0})
     assert (again.source, again.poll_interval_s) == (found.source, 5)
+    source = config.Source(type="git", url="/srv/fw.git", channel=Branch("main"))
+    assert source.channel == Branch("main")
