@@ -40,6 +40,7 @@ class Fault:
         is_reset: cut the connection with RST.
         cut_after: close the connection after so many bytes of the answer's body.
         pause_after: as `is_silent`, after so many bytes of the answer's body.
+        drip: send the answer's body in pieces of so many bytes, each after so many seconds.
 
     """
 
@@ -53,6 +54,7 @@ class Fault:
     is_reset: bool = False
     cut_after: int | None = None
     pause_after: int | None = None
+    drip: tuple[int, float] | None = None
 
     def strikes(self, method: str) -> bool:
         """Tell whether this request is one of those that go wrong; counts it."""
@@ -243,7 +245,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         stop = fault.cut_after if fault.cut_after is not None else fault.pause_after
-        while data := answer.read(_CHUNK if stop is None else min(_CHUNK, stop)):
+        piece, pause_s = fault.drip or (_CHUNK, 0.0)
+        while data := answer.read(piece if stop is None else min(piece, stop)):
+            if pause_s:
+                self.server.git.go_on.wait(pause_s)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             if stop is not None:
                 stop -= len(data)

@@ -45,7 +45,7 @@ class Publisher:
         return self.publish(files, branch=branch)
 
     def tag(self, name: str, commit: str, *, annotated: bool = False, inner: str = "") -> str:
-        """Tag a commit (or what leads to one), moving an older tag; give the tag object's hash (lightweight: commit's).
+        """Tag a commit, or what leads to one, moving an older tag; give what the tag then names.
 
         `inner` is the name that the tag object says, where it shall lie.
         """
