@@ -212,9 +212,11 @@ def test_what_is_not_known_is_said_in_words() -> None:
 
 
 def test_page_obeys_no_control_characters_and_no_broken_names() -> None:
-    drift = {"mode": "report", "files": ["a\x1b[2J\udcff"], "checked_at": "2026-03-01T11:59:00Z"}
+    files = ["a\x1b[2J\udcff", "b\nagent       not running"]
+    drift = {"mode": "report", "files": files, "checked_at": "2026-03-01T11:59:00Z"}
     told = page({**BUSY, "drift": drift})
     assert "\x1b" not in told
+    assert "\nagent       not running" not in told
     told.encode()
 
 
