@@ -41,15 +41,11 @@ def prepare(paths: Paths) -> None:
     try:
         _require_own_directory(paths.work_dir)
         _make_layout(paths)
-        for link in (paths.live_link, paths.previous_link):
-            if os.path.lexists(link) and not link.is_symlink():
-                raise WorkDirUnusable(f"{link} is in the way: a link to a release belongs there.")
+        _require_links(paths)
         _try_file_system(paths)
-    except DiskFull:
+    except (DiskFull, WorkDirUnusable):
         raise
     except (OSError, DeviceError) as error:
-        if isinstance(error, WorkDirUnusable):
-            raise
         raise WorkDirUnusable(f"work_dir {paths.work_dir} cannot be used: {error}") from error
 
 
@@ -115,6 +111,12 @@ def _make_layout(paths: Paths) -> None:
         except FileExistsError as error:
             kind = "a link" if path.is_symlink() else "a file"
             raise WorkDirUnusable(f"{path} is {kind}, where a directory should be.") from error
+
+
+def _require_links(paths: Paths) -> None:
+    for link in (paths.live_link, paths.previous_link):
+        if os.path.lexists(link) and not link.is_symlink():
+            raise WorkDirUnusable(f"{link} is in the way: a link to a release belongs there.")
 
 
 # --- what the file system can -------------------------------------------------------------------
