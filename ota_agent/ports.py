@@ -124,6 +124,10 @@ class ObjectStore(Protocol):
         """Let go what only this release needed."""
         ...
 
+    def held(self) -> Mapping[str, str]:
+        """Give the commit of every release that is held."""
+        ...
+
     def tidy(self, progress: Progress) -> None:
         """Repack when there are many packs; bounded in memory, for idle times."""
         ...

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ota_agent.model.deployment import Deployment, Failure, Kind, Phase
+from ota_agent.model.moment import maybe_time, to_text, to_time
 from ota_agent.store import records
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ class Journal:
         return [(_deployment(row), Phase(row["last_phase"])) for row in rows]
 
 
+    def last_phase(self, deployment: Deployment) -> Phase:
+        """Give the last phase of a deployment that was no ending."""
+        rows = self._database.rows(
+            "SELECT last_phase FROM deployments WHERE id = ?", deployment.id
+        )
+        return Phase(rows[0]["last_phase"])
+
+
 def _write(transaction: sqlite3.Connection, deployment: Deployment, *, is_open: bool) -> None:
     error = deployment.error
     transaction.execute(
@@ -109,12 +118,12 @@ def _write(transaction: sqlite3.Connection, deployment: Deployment, *, is_open: 
             deployment.phase,
             deployment.phase.is_ending,
             deployment.phase,
-            records.to_text(deployment.started_at),
-            records.to_text(deployment.entered_at),
-            deployment.finished_at and records.to_text(deployment.finished_at),
+            to_text(deployment.started_at),
+            to_text(deployment.entered_at),
+            deployment.finished_at and to_text(deployment.finished_at),
             deployment.crashes,
             deployment.clean_stop,
-            error and json.dumps({**asdict(error), "at": records.to_text(error.at)}),
+            error and json.dumps({**asdict(error), "at": to_text(error.at)}),
             deployment.bytes_fetched,
             json.dumps(dict(deployment.notes)),
             1 if is_open else None,
@@ -145,15 +154,15 @@ def _deployment(row: sqlite3.Row) -> Deployment:
     error = None
     if row["error"]:
         fields = json.loads(row["error"])
-        error = Failure(**{**fields, "at": records.to_time(fields["at"])})
+        error = Failure(**{**fields, "at": to_time(fields["at"])})
     return Deployment(
         id=row["id"],
         kind=Kind(row["kind"]),
         commit=row["commit_id"],
         ref=row["ref"],
         phase=Phase(row["phase"]),
-        started_at=records.to_time(row["started_at"]),
-        entered_at=records.to_time(row["entered_at"]),
+        started_at=to_time(row["started_at"]),
+        entered_at=to_time(row["entered_at"]),
         version=row["version"],
         tag_object=row["tag_object"],
         tree=row["tree"],
@@ -164,6 +173,6 @@ def _deployment(row: sqlite3.Row) -> Deployment:
         clean_stop=bool(row["clean_stop"]),
         error=error,
         bytes_fetched=row["bytes_fetched"],
-        finished_at=records.maybe_time(row["finished_at"]),
+        finished_at=maybe_time(row["finished_at"]),
         notes=json.loads(row["notes"]),
     )

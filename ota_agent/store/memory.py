@@ -11,7 +11,7 @@ from ota_agent.store import records
 if TYPE_CHECKING:
     from ota_agent.model.deployment import Deployment
     from ota_agent.store.database import Database
-    from ota_agent.store.trust import TrustFile
+    from ota_agent.store.trust import TrustFile, TrustReading
 
 
 class Memory:
@@ -22,14 +22,14 @@ class Memory:
         self._database = database
         self._file = file
 
-    def reconcile(self) -> Trust:
+    def reconcile(self) -> TrustReading:
         """At start: let the stricter of the two hold, in both; gives what the file knew.
 
         A refusal that is only in the file was written for a transaction that did not happen, or
         outlived a lift that was cut short: refusing once too often costs one `retry`.
         """
-        known = self._file.read().trust
-        both = stricter(self._trust(), known)
+        known = self._file.read()
+        both = stricter(self._trust(), known.trust)
         with self._database.transaction() as transaction:
             for tree, entry in both.quarantine.items():
                 records.add_quarantine(transaction, tree, entry)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ota_agent.model.moment import maybe_text, maybe_time, to_text, to_time
 from ota_agent.model.release import Release
 from ota_agent.model.trust import Entry, Mark
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
+    from datetime import datetime
 
     from ota_agent.store.database import Database
 
@@ -33,21 +34,6 @@ class Failures:
     wasted_bytes: int
     code: str
     free_bytes: int | None
-
-
-def to_text(moment: datetime) -> str:
-    """Write a time as RFC 3339, UTC."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def to_time(text: str) -> datetime:
-    """Read what `to_text` wrote."""
-    return datetime.fromisoformat(text)
-
-
-def maybe_time(text: str | None) -> datetime | None:
-    """Read what `to_text` wrote, where something was written."""
-    return None if text is None else to_time(text)
 
 
 def put_state(transaction: sqlite3.Connection, key: str, value: Any) -> None:
@@ -108,7 +94,7 @@ def set_attempts(
     """Remember how many activations of this content ended in a crash."""
     transaction.execute(
         "INSERT OR REPLACE INTO attempts VALUES(?, ?, ?)",
-        (tree, crashes, None if not_before is None else to_text(not_before)),
+        (tree, crashes, maybe_text(not_before)),
     )
 
 
@@ -125,7 +111,7 @@ def set_failures(transaction: sqlite3.Connection, commit: str, failures: Failure
         (
             commit,
             failures.count,
-            None if failures.not_before is None else to_text(failures.not_before),
+            maybe_text(failures.not_before),
             failures.wasted_bytes,
             failures.code,
             failures.free_bytes,
@@ -210,8 +196,8 @@ def save_release(transaction: sqlite3.Connection, release: Release) -> None:
             release.files,
             release.size_bytes,
             to_text(release.staged_at),
-            None if release.live_at is None else to_text(release.live_at),
-            None if release.succeeded_at is None else to_text(release.succeeded_at),
+            maybe_text(release.live_at),
+            maybe_text(release.succeeded_at),
         ),
     )
 

@@ -64,6 +64,7 @@ class Device:
     host: Host
     clock: Clock
     rules: Rules
+    clock_is_set: Callable[[], bool]
     data_owner: tuple[int, int] | None  # uid and gid of new persistent data, None: the agent's own
 
     @property

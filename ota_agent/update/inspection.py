@@ -6,8 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ota_agent.errors import Quarantined, ReleaseRefused, StoreDamaged, VersionMismatch
+from ota_agent.model import syntax
 from ota_agent.model import tree as rules
-from ota_agent.model.manifest import FILE_NAME, MAX_BYTES, Manifest, parse_manifest
+from ota_agent.model.manifest import (
+    FILE_NAME,
+    MAX_BYTES,
+    Manifest,
+    min_agent_of,
+    parse_manifest,
+)
 from ota_agent.model.release import release_id
 from ota_agent.model.verdict import Facts, Reason
 from ota_agent.store import records
@@ -42,11 +49,16 @@ def read_content(job: Job) -> Content:
     # The driver blames by tree: it has to know it even when the manifest is what is wrong.
     job.deployment = replace(job.deployment, tree=tree)
     entries = objects.listing(tree, job.progress)
-    text = ""
+    raw = b""
     for entry in entries:
         if entry.path == FILE_NAME and entry.mode != rules.MODE_SYMLINK:
-            text = _read(job, [entry], MAX_BYTES)[entry.path].decode("utf-8", "replace")
-    return Content(tree, entries, text, parse_manifest(text))
+            raw = _read(job, [entry], MAX_BYTES)[entry.path]
+    needed = min_agent_of(raw)
+    if needed is not None:
+        # Before the rest is parsed: a release for a newer agent may use keys unknown to this one,
+        # and must not be quarantined for them.
+        _require_allowed(job, Facts(tree, min_agent=str(needed)))
+    return Content(tree, entries, raw.decode(errors="replace"), parse_manifest(raw))
 
 
 def inspect(job: Job) -> Content:
@@ -57,24 +69,23 @@ def inspect(job: Job) -> Content:
         ReleaseRefused: this device does not take it; remembered, so that it is not fetched again.
 
     """
-    deployment = job.deployment
     content = read_content(job)
     manifest, entries = content.manifest, content.entries
-    facts = _facts(job, content)
-    with job.device.disk.database.transaction() as transaction:
-        records.set_facts(transaction, deployment.commit, facts.to_json())
-    _require_allowed(job, facts)
+    _require_allowed(job, _facts(job, content))
     links = [entry for entry in entries if entry.mode == rules.MODE_SYMLINK]
     rules.check_tree(
         entries,
-        _read(job, links, rules.Limits().symlink_target_bytes),
+        _read(job, links, rules.DEFAULT_LIMITS.symlink_target_bytes),
         [spec.path for spec in manifest.persist],
-        rules.Limits(),
     )
     _require_one_version(job, manifest)
     rules.check_commands(manifest, entries)
-    declared = [entry for entry in entries if rules.has_syntax(manifest, entry.path)]
-    rules.check_syntax(manifest, _read(job, declared, rules.SYNTAX_MAX_BYTES))
+    declared = [
+        entry
+        for entry in entries
+        if entry.mode != rules.MODE_SYMLINK and syntax.has_syntax(manifest, entry.path)
+    ]
+    syntax.check_syntax(manifest, _read(job, declared, syntax.SYNTAX_MAX_BYTES))
     return content
 
 
@@ -82,8 +93,8 @@ def name_of(job: Job, content: Content) -> tuple[str, str | None]:
     """Give the release's id and version."""
     deployment = job.deployment
     version = deployment.version
-    if version is None and content.manifest.version is not None:
-        version = str(content.manifest.version)
+    if version is None:
+        version = content.manifest.version
     identity = release_id(
         version=version, ref=deployment.ref, commit=deployment.commit, tree=content.tree
     )
@@ -91,15 +102,27 @@ def name_of(job: Job, content: Content) -> tuple[str, str | None]:
 
 
 def _facts(job: Job, content: Content) -> Facts:
-    live = job.device.disk.releases.live()
+    manifest = content.manifest
+    live = job.device.release(job.device.disk.releases.live())
     deleted = None
     if live is not None:
-        old = [entry.path for entry in job.device.entries(live, job.progress)]
+        old = [entry.path for entry in job.device.entries(live.id, job.progress)]
         deleted = rules.deletes_too_much(old, [entry.path for entry in content.entries])
-    return Facts.of(content.tree, content.manifest, deleted_files=deleted)
+    return Facts(
+        tree=content.tree,
+        version=manifest.version,
+        min_agent=manifest.min_agent,
+        compatible=manifest.compatible,
+        has_commands=manifest.has_commands,
+        deleted_files=deleted,
+        deleted_from=None if live is None else live.tree,
+    )
 
 
 def _require_allowed(job: Job, facts: Facts) -> None:
+    with job.device.disk.database.transaction() as transaction:
+        # Remembered before it refuses: the next poll declines the commit without fetching it.
+        records.set_facts(transaction, job.deployment.commit, facts.to_json())
     refusal = job.device.rules.judge(job.deployment, facts)
     if refusal is None:
         return
@@ -110,7 +133,7 @@ def _require_allowed(job: Job, facts: Facts) -> None:
 
 def _require_one_version(job: Job, manifest: Manifest) -> None:
     tagged = job.offer.version
-    if tagged is not None and manifest.version is not None and tagged != manifest.version:
+    if tagged is not None and manifest.version is not None and str(tagged) != manifest.version:
         message = (
             f"the tag {job.offer.name} says version {tagged}, its ota.toml says {manifest.version}"
         )

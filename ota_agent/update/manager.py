@@ -8,10 +8,10 @@ lost database, is written before a transaction that adds a refusal and after one
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ota_agent import log
-from ota_agent.errors import AgentError, Crashed
+from ota_agent.errors import AgentError, Crashed, ReleaseRefused, ReleaseRejected, Superseded
 from ota_agent.model.deployment import Deployment, Failure, Kind, Phase
 from ota_agent.update import flow
 from ota_agent.update.device import Device, Job
@@ -20,11 +20,11 @@ from ota_agent.update.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ota_agent.model.verdict import Candidate
     from ota_agent.store.memory import Memory
-    from ota_agent.update.worker import PhaseProgress
+    from ota_agent.worker import PhaseProgress
 
 _log = log.get_logger(__name__)
 
@@ -40,8 +40,8 @@ class OTAManager:
         self._journal = device.disk.journal
         self._verdicts = Verdicts(device, memory)
 
-    def begin(self, candidate: Candidate, *, asked_by: str = "") -> Deployment:
-        """Open the deployment of a candidate."""
+    def begin(self, candidate: Candidate, notes: Mapping[str, Any]) -> Deployment:
+        """Open the deployment of a candidate; `notes` tell who asked for it and what they accept."""
         offer = candidate.offer
         return self._journal.begin(
             self._new(
@@ -51,14 +51,15 @@ class OTAManager:
                 phase=Phase.FETCH,
                 version=None if offer.version is None else str(offer.version),
                 tag_object=offer.tag_object,
-                notes={"asked_by": asked_by} if asked_by else {},
+                notes=dict(notes),
             )
         )
 
-    def begin_rollback(
-        self, release: str, *, asked_by: str, allow_again: bool, with_data: bool
-    ) -> Deployment:
-        """Open the deployment of a kept release, by hand: no network, no windows."""
+    def begin_rollback(self, release: str, notes: Mapping[str, Any]) -> Deployment:
+        """Open the deployment of a kept release, by hand: no network, no windows.
+
+        `notes` hold asked_by, allow_again and with_data.
+        """
         known = self._device.release(release)
         assert known is not None  # noqa: S101 - the agent has looked it up
         return self._journal.begin(
@@ -70,11 +71,7 @@ class OTAManager:
                 version=known.version,
                 tree=known.tree,
                 release=release,
-                notes={
-                    "asked_by": asked_by,
-                    "allow_again": allow_again,
-                    "with_data": with_data,
-                },
+                notes=dict(notes),
             )
         )
 
@@ -124,6 +121,21 @@ class OTAManager:
             also.append(self._verdicts.takes_device_down(deployment, attempts))
         return self._enter(deployment, phase, *also)
 
+    def supersede(self, deployment: Deployment, reason: str) -> Deployment:
+        """Turn a deployment that waits, and whose live tree is untouched, towards its end."""
+        return self._failed(deployment, flow.FLOW[deployment.phase].failed, Superseded(reason))
+
+    def stopped(self) -> Deployment | None:
+        """Write that the agent was asked to end: the next start goes on, and counts no crash."""
+        deployment = self._journal.in_flight()
+        if deployment is None or deployment.phase is Phase.STUCK:
+            return deployment
+        return self._journal.update(replace(deployment, clean_stop=True))
+
+    def forgive(self, refused: Mapping[str, str]) -> None:
+        """Lift what speaks against these trees and commits, see `names.find_refused`."""
+        self._verdicts.forgive(refused)
+
     def _step(self, deployment: Deployment, progress: PhaseProgress) -> Deployment:
         row = flow.FLOW[deployment.phase]
         job = Job(deployment, self._device, progress)
@@ -149,6 +161,12 @@ class OTAManager:
             # The first failure stays the error; what keeps the device stuck has its own place.
             stuck = {"code": error.code, "message": error.message, "hint": error.hint}
             deployment = replace(deployment, notes={**deployment.notes, "stuck": stuck})
+        if deployment.error is None:
+            blames = next(
+                root.__name__ for root in (ReleaseRejected, ReleaseRefused, AgentError)
+                if isinstance(error, root)
+            )  # fmt: skip
+            deployment = replace(deployment, notes={**deployment.notes, "blames": blames})
         also = self._verdicts.of_failure(deployment, error)
         return self._enter(self._with_error(deployment, error), phase, *also)
 

@@ -62,7 +62,7 @@ def baseline(job: Job) -> dict[str, list[str]]:
         kept = set(job.manifest(job.target).probes)
         tree = device.disk.paths.release_dir(live)
         red = [
-            spec.name
+            str(spec)
             for spec in job.manifest(live).probes
             if spec in kept
             and device.host.probe(spec, tree, job.environment(live), job.progress) is not None
@@ -83,7 +83,7 @@ def prove(job: Job) -> None:
     manifest = job.manifest(job.target)
     clock = job.device.clock
     red_before = set(job.deployment.notes.get(RED_BEFORE, ()))
-    watches = [_Watch(spec, only_warns=spec.name in red_before) for spec in manifest.probes]
+    watches = [_Watch(spec, only_warns=str(spec) in red_before) for spec in manifest.probes]
     started = clock.monotonic()
     # Without this a probation of 0 seconds could never see `required` greens in a row.
     length_s = max(
@@ -109,12 +109,12 @@ def prove(job: Job) -> None:
         job.progress.wait(_pause_s(watches, elapsed_s, manifest.probation_s))
     for watch in watches:
         if not watch.is_green:
-            _log.warning("probe was red before the update and still is", probe=watch.spec.name)
+            _log.warning("probe was red before the update and still is", probe=str(watch.spec))
     _require_connection(job, started)
 
 
 def _fail(watch: _Watch, how: str) -> None:
-    message = f"the probe {watch.spec.name} {how}: {watch.last_red}"
+    message = f"the probe {watch.spec} {how}: {watch.last_red}"
     raise ProbeFailed(message)
 
 

@@ -16,8 +16,8 @@ from ota_agent.errors import AgentError, BackupUnusable, HookFailed, NotYet, Sto
 from ota_agent.model.deployment import Kind
 from ota_agent.model.release import Release
 from ota_agent.store import persist, records, space
-from ota_agent.store.scan import local_changes
 from ota_agent.update import gates, inspection, probation
+from ota_agent.update.drift import KeptTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +92,9 @@ def backup(job: Job) -> Deployment:
     job.note(**probation.baseline(job))
     new, old = job.manifest(job.target), job.manifest(deployment.from_release)
     data = sorted({spec.path for spec in (*new.persist, *old.persist) if spec.backup})
+    # One from before a crash may lack what applications wrote since: nothing is restored before
+    # ACTIVATE, so it is taken anew.
+    backups.discard(deployment.id)
     backups.take(
         deployment.id,
         deployment.from_release,
@@ -106,7 +109,7 @@ def backup(job: Job) -> Deployment:
         if source is None:
             message = f"no backup holds data of {job.target}"
             raise BackupUnusable(message, hint="Roll back without --with-data.")
-        backups.incoming(deployment.id, source.deployment)
+        backups.incoming(deployment.id, source.deployment, job.progress)
     persist.ensure(
         device.disk.paths,
         [spec.path for spec in new.persist],
@@ -147,6 +150,7 @@ def commit(job: Job) -> Deployment:
 
 def discard(job: Job) -> Deployment:
     """Give the abandoned tree back as the spare; a kept release stays."""
+    job.device.disk.backups.discard(job.deployment.id)
     _give_back(job)
     return job.deployment
 
@@ -191,27 +195,17 @@ def _require_space(job: Job, entries: Sequence[Entry]) -> None:
 
 def _mend_target(job: Job) -> None:
     """Bring a kept release back to its content: a shared file may have been edited in place."""
-    releases = job.device.disk.releases
-    entries = job.device.entries(job.target, job.progress)
-    if entries:
-        drift = releases.scan(job.target, entries, _persistent(job, job.target), (), job.progress)
-        releases.mend(job.target, (*drift.changed, *drift.missing), entries, job.progress)
+    kept = KeptTree.of(job.device, job.target, job.progress)
+    if kept is not None:
+        kept.mend(kept.scan(()))
 
 
 def _local_changes(job: Job) -> bytes:
     """Give what was edited in the live tree by hand, so that an update does not lose it."""
-    live = job.deployment.from_release
-    entries = [] if live is None else job.device.entries(live, job.progress)
-    if live is None or not entries:
+    kept = KeptTree.of(job.device, job.deployment.from_release, job.progress)
+    if kept is None:
         return b""
-    drift = job.device.disk.releases.scan(
-        live, entries, _persistent(job, live), job.device.config.drift.ignore, job.progress
-    )
-    return job.device.disk.releases.local_changes(live, drift, entries)
-
-
-def _persistent(job: Job, release: str) -> list[str]:
-    return [spec.path for spec in job.manifest(release).persist]
+    return kept.local_changes(kept.scan(job.device.config.drift.ignore))
 
 
 def _run_hook(job: Job, name: str, release: str, *, may_wait: bool = False) -> None:

@@ -27,7 +27,7 @@ from ota_agent.update import flow
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ota_agent.store.memory import Memory
     from ota_agent.update.device import Device
@@ -109,6 +109,16 @@ class Verdicts:
         except AgentError as error:
             # The verdict stands; until the next start the file is only stricter than it need be.
             _log.warning("trust.json not updated", deployment=deployment.id, error=error.message)
+
+    def forgive(self, refused: Mapping[str, str]) -> None:
+        """Lift what speaks against these trees and commits."""
+        now = self._device.clock.now()
+        with self._device.disk.database.transaction() as transaction:
+            for key, name in refused.items():
+                records.lift_quarantine(transaction, key)
+                records.forgive(transaction, commit=key, tree=key)
+                records.add_event(transaction, "release.lifted", now, {"release": name})
+        self._memory.remember()
 
     def _leave_by_hand(self, deployment: Deployment) -> list[Change]:
         left = self._device.release(deployment.from_release)

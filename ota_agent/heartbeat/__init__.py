@@ -1,0 +1,1 @@
+"""What is reported of the device: the picture, who shows it here, and who sends it away."""

@@ -1,0 +1,116 @@
+"""Display: what the device shows of itself, kept up to date by the loop."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ota_agent import log
+from ota_agent.errors import AgentError, DeviceError, Superseded, TokenRefused, TransientError
+from ota_agent.heartbeat import picture
+from ota_agent.model import history
+from ota_agent.model.deployment import Failure, Phase
+from ota_agent.model.moment import maybe_text, to_text
+from ota_agent.store import atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from ota_agent.model.deployment import Deployment
+    from ota_agent.ports import Clock
+    from ota_agent.status import StatusBoard
+    from ota_agent.store.database import Database
+    from ota_agent.store.paths import Paths
+
+_log = log.get_logger(__name__)
+
+
+class Display:
+    """status.json, and the small records that `status` shows without a running agent."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        database: Database,
+        board: StatusBoard,
+        clock: Clock,
+        take: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Show what `take` gives (see `picture.snapshot`)."""
+        self._paths = paths
+        self._database = database
+        self._board = board
+        self._clock = clock
+        self._take = take
+        self._shown = ""
+
+    def refresh(self) -> None:
+        """Bring status.json up to date; a full disk must not stop the loop."""
+        text = json.dumps(self._take(), indent=2) + "\n"
+        if text == self._shown:
+            return
+        try:
+            # It is made anew at each start, so it need not outlive a power cut.
+            atomic.write_file(self._paths.status_file, text.encode(), durable=False)
+        except DeviceError as error:
+            _log.warning("status.json not written", code=error.code, error=error.message)
+            return
+        self._shown = text
+
+    def waits(self, reason: str, until: datetime | None = None, owner: str | None = None) -> None:
+        """Show what is waited for; the same reason keeps its `since`."""
+        before = self._board.doing.waiting
+        self._board.wait_for(reason, self._clock.now(), until, owner)
+        waiting = self._board.doing.waiting
+        if waiting is not None and (before is None or before.reason != reason):
+            _log.info("waiting", reason=reason, until=maybe_text(until), owner=owner)
+            self._database.put(
+                picture.WAITING,
+                {
+                    "reason": waiting.reason,
+                    "since": to_text(waiting.since),
+                    "until": maybe_text(waiting.until),
+                    "owner": waiting.owner,
+                },
+            )
+
+    def goes_on(self) -> None:
+        """Show that nothing is waited for."""
+        if self._board.doing.waiting is not None or self._database.get(picture.WAITING):
+            self._board.go_on()
+            self._database.put(picture.WAITING, None)
+
+    def source_answered(self) -> None:
+        """Show that the source is there; what it failed with before is over."""
+        self._board.source_is("online", self._clock.now())
+        error = self._database.get(picture.LAST_ERROR)
+        if error is not None and error.get("origin") == "source":
+            self._database.put(picture.LAST_ERROR, None)
+
+    def source_failed(self, error: AgentError) -> None:
+        """Show how the source failed; being offline for a while is no error of the device."""
+        is_refused = isinstance(error, TokenRefused)
+        self._board.source_is(
+            "refused" if is_refused else "offline",
+            self._clock.now(),
+            breaker="open" if is_refused else "closed",
+            error=f"{error.code}: {error.message}",
+        )
+        _log.warning("source not polled", code=error.code, error=error.message, hint=error.hint)
+        if not isinstance(error, TransientError):
+            self._remember(
+                Failure(error.code, error.message, error.hint, self._clock.now()), "source"
+            )
+
+    def deployment_ended(self, ended: Deployment) -> None:
+        """Show what went wrong until something goes right."""
+        if ended.phase is Phase.SUCCEEDED:
+            self._database.put(picture.LAST_ERROR, None)
+        elif ended.error is not None and ended.error.code != Superseded.code:
+            self._remember(ended.error, "deployment")
+
+    def _remember(self, failure: Failure, origin: str) -> None:
+        self._database.put(
+            picture.LAST_ERROR, {**history.failure_as_json(failure), "origin": origin}
+        )

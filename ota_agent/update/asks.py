@@ -1,0 +1,225 @@
+"""Asks: commands under way, from whoever asked to the outcome that answers them.
+
+A check is answered by the next poll. An update is answered by the last deployment of its run: one
+that an earlier life left counts, a release that is refused or rejected lets the next one be tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ota_agent.errors import ReleaseRefused, ReleaseRejected
+from ota_agent.model import history
+from ota_agent.model.command import Ask, Command, Exit, Outcome
+from ota_agent.model.deployment import Kind, Phase
+from ota_agent.update.names import find_kept, find_refused
+
+if TYPE_CHECKING:
+    from ota_agent.errors import AgentError, NotYet
+    from ota_agent.model.deployment import Deployment
+    from ota_agent.model.verdict import Candidate, NoCandidate
+    from ota_agent.store.mailbox import Mailbox
+    from ota_agent.update.device import Device
+    from ota_agent.update.manager import OTAManager
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One command, its number in the mailbox (if it came that way), and how it went so far."""
+
+    command: Command
+    number: int | None
+    is_new: bool = True
+    last: Deployment | None = None
+    outcome: Outcome | None = None
+
+
+class Asks:
+    """The commands that have no outcome yet."""
+
+    def __init__(self, device: Device, manager: OTAManager, mailbox: Mailbox) -> None:
+        """Answer into `mailbox`."""
+        self._device = device
+        self._manager = manager
+        self._mailbox = mailbox
+        self._pending: list[Pending] = []
+
+    def add(self, command: Command, number: int | None = None) -> Pending:
+        """Take a command up."""
+        pending = Pending(command, number)
+        self._pending.append(pending)
+        return pending
+
+    def new(self) -> list[Pending]:
+        """Give what was taken up since the last time."""
+        found = [pending for pending in self._pending if pending.is_new]
+        for pending in found:
+            pending.is_new = False
+        return found
+
+    @property
+    def wants_poll(self) -> bool:
+        """Whether somebody waits for a poll: then no backoff binds it."""
+        return any(p.command.ask in {Ask.CHECK, Ask.UPDATE} for p in self._pending)
+
+    @property
+    def accepts_deletions(self) -> bool:
+        """Whether somebody acknowledged the mass deletion of what is offered."""
+        return any(p.command.args.get("accept_deletions") for p in self._of(Ask.UPDATE))
+
+    def notes_for_update(self) -> dict[str, Any]:
+        """Give what a deployment that answers an update has to know of who asked."""
+        updates = self._of(Ask.UPDATE)
+        notes: dict[str, Any] = {"asked_by": updates[0].command.asked_by} if updates else {}
+        if self.accepts_deletions:
+            notes["accept_deletions"] = True
+        return notes
+
+    # --- what happens, and whom it answers -------------------------------------------------------
+
+    def candidate(self, candidate: Candidate) -> None:
+        """There is something to deploy."""
+        offer = candidate.offer
+        outcome = Outcome(
+            Exit.DONE,
+            f"{offer.name} (commit {offer.commit[:12]}) is to be deployed",
+            {"candidate": {"commit": offer.commit, "ref": offer.ref, "kind": candidate.kind}},
+        )
+        for pending in self._of(Ask.CHECK):
+            self._answer(pending, outcome)
+
+    def nothing(self, verdict: NoCandidate) -> None:
+        """There is nothing to deploy."""
+        outcome = nothing(verdict)
+        for pending in self._of(Ask.CHECK, Ask.UPDATE):
+            last = pending.last
+            self._answer(pending, outcome if last is None else _of_deployment(last))
+
+    def poll_failed(self, error: AgentError) -> None:
+        """The source gave no answer."""
+        for pending in self._of(Ask.CHECK, Ask.UPDATE):
+            self._answer(pending, failed(error))
+
+    def deployment_failed(self, error: AgentError) -> None:
+        """A deployment can neither go on nor end now."""
+        for pending in self._of(Ask.UPDATE, Ask.ROLLBACK):
+            self._answer(pending, failed(error))
+
+    def held(self, deployment: Deployment | None, reason: NotYet) -> None:
+        """A deployment has to wait."""
+        outcome = Outcome(
+            Exit.NOTHING,
+            f"waiting: {reason.reason}",
+            {
+                "reason": "waiting",
+                "deployment": deployment and history.as_json(deployment, deployment.phase),
+            },
+        )
+        for pending in self._of(Ask.UPDATE):
+            self._answer(pending, outcome)
+
+    def ended(self, deployment: Deployment, last_phase: Phase, *, is_own: bool) -> None:
+        """A deployment ended; `is_own`: this process began it."""
+        if deployment.kind is Kind.ROLLBACK:
+            for pending in self._of(Ask.ROLLBACK):
+                if pending.command.args.get("deployment") == deployment.id:
+                    self._answer(pending, _of_deployment(deployment, last_phase))
+        goes_on = not is_own or may_try_another(deployment)
+        for pending in self._of(Ask.UPDATE):
+            pending.last = deployment
+            if not goes_on or deployment.phase is Phase.STUCK:
+                self._answer(pending, _of_deployment(deployment, last_phase))
+
+    # --- commands that name a release ------------------------------------------------------------
+
+    def retry(self, pending: Pending) -> None:
+        """Lift what speaks against a release."""
+        name = str(pending.command.args.get("release", ""))
+        found = find_refused(self._device, name)
+        if not found:
+            text = f"{name} is not in quarantine and nothing holds it back"
+            self._answer(pending, Outcome(Exit.REFUSED, text))
+            return
+        self._manager.forgive(found)
+        text = f"{', '.join(sorted(set(found.values())))} may be tried again"
+        self._answer(pending, Outcome(Exit.DONE, text, {"lifted": sorted(found)}))
+
+    def begin_rollback(self) -> Deployment | None:
+        """Open the deployment of the next rollback that may be done; refuse those that may not."""
+        for pending in self._of(Ask.ROLLBACK):
+            if "deployment" in pending.command.args:
+                continue
+            args = pending.command.args
+            found = find_kept(self._device, args.get("release"))
+            if isinstance(found, Outcome):
+                self._answer(pending, found)
+                continue
+            deployment = self._manager.begin_rollback(
+                found,
+                {
+                    "asked_by": pending.command.asked_by,
+                    "allow_again": bool(args.get("allow_again")),
+                    "with_data": bool(args.get("with_data")),
+                },
+            )
+            pending.command = Command(
+                Ask.ROLLBACK, {**args, "deployment": deployment.id}, pending.command.asked_by
+            )
+            return deployment
+        return None
+
+    def refuse_rollbacks(self, why: str) -> None:
+        """Answer every rollback that has not begun."""
+        for pending in self._of(Ask.ROLLBACK):
+            self._answer(pending, Outcome(Exit.FAILED, why))
+
+    def _of(self, *asks: Ask) -> list[Pending]:
+        return [p for p in self._pending if p.command.ask in asks and not p.is_new]
+
+    def _answer(self, pending: Pending, outcome: Outcome) -> None:
+        pending.outcome = outcome
+        self._pending.remove(pending)
+        if pending.number is not None:
+            self._mailbox.answer(pending.number, outcome)
+
+
+def may_try_another(deployment: Deployment) -> bool:
+    """Tell whether the end of this deployment lets another release be tried at once."""
+    if deployment.phase is Phase.SUCCEEDED or deployment.error is None:
+        return False
+    return deployment.notes.get("blames") in {ReleaseRejected.__name__, ReleaseRefused.__name__}
+
+
+def nothing(verdict: NoCandidate) -> Outcome:
+    """Give the outcome of a poll that found nothing to deploy."""
+    return Outcome(
+        Exit.NOTHING,
+        verdict.message,
+        {
+            "reason": verdict.reason.value,
+            "hint": verdict.hint,
+            "commit": verdict.offer and verdict.offer.commit,
+        },
+    )
+
+
+def failed(error: AgentError) -> Outcome:
+    """Give the outcome of what an expected failure ended."""
+    data = {"code": error.code, "hint": error.hint}
+    return Outcome(Exit.FAILED, error.message, data)
+
+
+def _of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Outcome:
+    data: dict[str, Any] = {
+        "deployment": history.as_json(deployment, last_phase or deployment.phase)
+    }
+    name = deployment.release or deployment.commit[:12]
+    if deployment.phase is Phase.SUCCEEDED:
+        return Outcome(Exit.DONE, f"{name} is live", data)
+    error = deployment.error
+    why = "" if error is None else f": {error.message}"
+    if error is not None:
+        data |= {"code": error.code, "hint": error.hint}
+    ending = deployment.phase.value.replace("_", " ")
+    return Outcome(Exit.FAILED, f"{name} was {ending}{why}", data)

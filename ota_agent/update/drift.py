@@ -1,0 +1,152 @@
+"""Drift: does the live tree still hold what its release holds, and is it brought back?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ota_agent import log
+from ota_agent.errors import AgentError, Stopped
+from ota_agent.model.manifest import parse_manifest
+from ota_agent.model.moment import to_text
+from ota_agent.store import atomic, records
+from ota_agent.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ota_agent.model.tree import Entry
+    from ota_agent.ports import Progress
+    from ota_agent.store.scan import Drift
+    from ota_agent.update.device import Device
+
+_log = log.get_logger(__name__)
+
+STATE = "drift"
+INTERVAL_S = 300.0
+DEADLINE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTree:
+    """A release on this disk, beside what it should hold."""
+
+    device: Device
+    release: str
+    entries: list[Entry]
+    persistent: list[str]
+    progress: Progress
+
+    @classmethod
+    def of(cls, device: Device, release: str | None, progress: Progress) -> KeptTree | None:
+        """Find a release; None where there is none, or where nobody knows what it should hold."""
+        known = device.release(release)
+        if known is None:
+            return None
+        persistent = [spec.path for spec in parse_manifest(known.manifest).persist]
+        entries = device.entries(known.id, progress)
+        return cls(device, known.id, entries, persistent, progress)
+
+    def scan(self, ignore: Sequence[str]) -> Drift:
+        """Compare the two."""
+        return self.device.disk.releases.scan(
+            self.release, self.entries, self.persistent, ignore, self.progress
+        )
+
+    def mend(self, drift: Drift) -> None:
+        """Write anew what changed or is missing."""
+        if drift.damage:
+            self.device.disk.releases.mend(
+                self.release, drift.damage, self.entries, self.persistent, self.progress
+            )
+
+    def local_changes(self, drift: Drift) -> bytes:
+        """Describe what was edited by hand."""
+        return self.device.disk.releases.local_changes(
+            self.release, drift, self.entries, self.persistent, self.progress
+        )
+
+
+def look(device: Device, progress: Progress) -> None:
+    """Scan the live tree; in mode `repair`, write what changed or is missing anew.
+
+    The local edits are kept in `private/drift.patch` before they are undone. What a program added
+    is reported and never removed.
+    """
+    live, config = device.disk.releases.live(), device.config.drift
+    kept = None if config.mode == "ignore" else KeptTree.of(device, live, progress)
+    if kept is None:
+        device.disk.database.put(STATE, None)
+        return
+    drift = kept.scan(config.ignore)
+    repaired: tuple[str, ...] = ()
+    if drift.damage and config.mode == "repair":
+        patch = kept.local_changes(drift)
+        if patch:
+            atomic.write_file(device.disk.paths.private_dir / "drift.patch", patch, mode=0o600)
+        kept.mend(drift)
+        repaired = drift.damage
+    differing = tuple(path for path in drift.paths if path not in set(repaired))
+    _remember(device, differing, repaired)
+
+
+def _remember(device: Device, differing: tuple[str, ...], repaired: tuple[str, ...]) -> None:
+    database, now = device.disk.database, device.clock.now()
+    before = database.get(STATE, {}).get("files", [])
+    with database.transaction() as transaction:
+        records.put_state(
+            transaction, STATE, {"files": list(differing), "checked_at": to_text(now)}
+        )
+        if repaired:
+            records.add_event(transaction, "drift.repaired", now, {"files": list(repaired[:100])})
+        if list(differing) != before:
+            records.add_event(transaction, "drift", now, {"files": list(differing[:100])})
+    if repaired:
+        _log.warning("drift repaired", files=list(repaired[:20]))
+    elif differing and list(differing) != before:
+        _log.warning("live tree differs from its release", files=list(differing[:20]))
+
+
+class DriftWatch:
+    """Looks after the live tree on a timer, while nothing is in flight."""
+
+    def __init__(self, device: Device, wake: Callable[[], None]) -> None:
+        """Watch the live tree of `device`; the first time at once."""
+        self._device = device
+        self._wake = wake
+        self.worker: Worker | None = None
+        self.due_at = device.clock.monotonic()
+
+    def hurry(self) -> None:
+        """Look as soon as possible."""
+        self.due_at = self._device.clock.monotonic()
+
+    def begin_if_due(self) -> None:
+        """Begin a look when its time has come."""
+        if self.worker is None and self._device.clock.monotonic() >= self.due_at:
+            self.worker = Worker(
+                "scan",
+                lambda work: look(self._device, work),
+                self._wake,
+                self._device.clock,
+                deadline_s=DEADLINE_S,
+            )
+            self.worker.start()
+
+    def watch(self) -> None:
+        """Look after the look."""
+        worker = self.worker
+        if worker is None:
+            return
+        worker.watch()
+        if not worker.is_done:
+            return
+        self.worker = None
+        interval_s = min(INTERVAL_S, self._device.config.poll_interval_s)
+        self.due_at = self._device.clock.monotonic() + interval_s
+        try:
+            worker.result()
+        except AgentError as error:
+            _log.warning("live tree not scanned", code=error.code, error=error.message)
+        except Stopped:
+            return

@@ -1,0 +1,76 @@
+"""Finds the release that a person means by an id, a version, a tag or the first digits of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ota_agent.model.command import Exit, Outcome
+from ota_agent.store import records
+
+if TYPE_CHECKING:
+    from ota_agent.model.release import Release
+    from ota_agent.update.device import Device
+
+MIN_DIGITS = 6
+
+
+def find_kept(device: Device, name: str | None) -> str | Outcome:
+    """Find the kept release to go back to; None means the previous one.
+
+    Gives an outcome instead where there is none, more than one, or one that may not be had.
+    """
+    releases, live = device.disk.releases, device.disk.releases.live()
+    if name is None:
+        name = releases.previous()
+        if name is None:
+            return Outcome(Exit.REFUSED, "there is no previous release to go back to")
+    known = records.releases(device.disk.database)
+    kept = [known[release] for release in releases.kept() if release in known]
+    found = [release for release in kept if _is_meant(release, name)]
+    exact = [release for release in found if name in {release.id, release.version}]
+    found = exact or found
+    if len(found) != 1:
+        there = ", ".join(release.id for release in kept) or "none"
+        how = "no kept release" if not found else f"{len(found)} kept releases"
+        return Outcome(Exit.REFUSED, f"{name} names {how}; kept are: {there}")
+    target = found[0]
+    if target.id == live:
+        return Outcome(Exit.NOTHING, f"{target.id} is live already")
+    entry = records.quarantine(device.disk.database).get(target.tree)
+    if entry is not None:
+        text = (
+            f"{target.id} is in quarantine ({entry.code});"
+            f" `ota-agent retry {target.id}` lifts it"
+        )
+        return Outcome(Exit.REFUSED, text, {"code": entry.code})
+    return target.id
+
+
+def find_refused(device: Device, name: str) -> dict[str, str]:
+    """Find what speaks against the releases meant: tree (or commit, before it was read) to name."""
+    database = device.disk.database
+    found = {
+        tree: entry.release
+        for tree, entry in records.quarantine(database).items()
+        if name == entry.release
+        or any(_begins(commit, name) for commit in (tree, *entry.commits))
+        or entry.release.startswith(f"{name.removeprefix('v')}-")
+    }
+    for commit in records.failures(database):
+        if _begins(commit, name):
+            found[commit] = commit[:12]
+    return found
+
+
+def _is_meant(release: Release, name: str) -> bool:
+    version = name.removeprefix("v")
+    return (
+        name == release.id
+        or version == release.version
+        or _begins(release.commit, name)
+        or (len(name) >= MIN_DIGITS and release.id.startswith(name))
+    )
+
+
+def _begins(digits: str, name: str) -> bool:
+    return len(name) >= MIN_DIGITS and digits.startswith(name)

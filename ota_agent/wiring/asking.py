@@ -1,0 +1,84 @@
+"""Asks the running agent, and looks at what it keeps live."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ota_agent.model.command import Exit, Outcome
+from ota_agent.model.manifest import parse_manifest
+from ota_agent.remote.git import Git
+from ota_agent.remote.git_objects import GitObjects
+from ota_agent.store import atomic, records
+from ota_agent.store.database import Database
+from ota_agent.store.mailbox import Mailbox
+from ota_agent.store.paths import Paths
+from ota_agent.store.releases import ReleaseStore
+from ota_agent.wiring.reading import running_agent
+from ota_agent.worker import Unwatched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ota_agent.config import Config
+    from ota_agent.model.command import Command
+
+
+def ask_agent(config: Config, command: Command) -> Outcome:
+    """Put a command into the running agent's mailbox, wake it, and wait for the outcome."""
+    paths = Paths(config.work_dir)
+    with closing(Database.open(paths.database_file)) as database:
+        mailbox = Mailbox(database)
+        number = mailbox.put(command)
+        _wake(config, paths)
+        pause_s = 0.01
+        while (outcome := mailbox.outcome(number)) is None:
+            if running_agent(config) is None:
+                return Outcome(Exit.NO_AGENT, "the agent ended before this was done; ask again")
+            # The answer is a row that another process writes: there is nothing to wait on.
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.2)
+        return outcome
+
+
+def verify_live(config: Config, report: Callable[[str], None]) -> Outcome:
+    """Read the live tree whole and compare it with its release; changes nothing."""
+    paths = Paths(config.work_dir)
+    if not paths.database_file.exists():
+        return Outcome(Exit.NOTHING, f"nothing is live in {paths.work_dir} yet")
+    with closing(Database.open(paths.database_file)) as database:
+        objects = GitObjects(
+            Git(paths.private_dir / "git"), paths.repo_dir, move_aside=atomic.rename
+        )
+        releases = ReleaseStore(paths, objects, database)
+        live = releases.live()
+        known = None if live is None else records.releases(database).get(live)
+        if live is None or known is None:
+            return Outcome(Exit.NOTHING, f"nothing is live in {paths.work_dir} yet")
+        persist = [spec.path for spec in parse_manifest(known.manifest).persist]
+        entries = objects.listing(known.tree, Unwatched())
+        drift = releases.scan(live, entries, persist, config.drift.ignore, Unwatched())
+    data = {
+        "release": live,
+        "changed": list(drift.changed),
+        "missing": list(drift.missing),
+        "added": list(drift.added),
+    }
+    for what in ("changed", "missing", "added"):
+        for path in data[what]:
+            report(f"{what}: {path}")
+    if drift.damage:
+        return Outcome(Exit.FAILED, f"{live} differs from its release", data)
+    return Outcome(Exit.DONE, f"{live} is whole: {known.files} files", data)
+
+
+def _wake(config: Config, paths: Paths) -> None:
+    pid = running_agent(config)
+    try:
+        if pid is not None:
+            os.kill(pid, signal.SIGUSR1)
+    except (PermissionError, ProcessLookupError):
+        paths.wake_file.touch()  # another user's agent looks at this every second

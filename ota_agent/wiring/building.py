@@ -1,0 +1,192 @@
+"""Puts the agent together: takes the work_dir and names the concrete edges."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from semver import Version
+
+from ota_agent import __version__, log
+from ota_agent.agent import Agent, Parts
+from ota_agent.detect.lookout import Lookout
+from ota_agent.errors import ConfigError, WorkDirForeign, WorkDirUnusable
+from ota_agent.heartbeat.display import Display
+from ota_agent.heartbeat.sender import Heartbeat
+from ota_agent.host import facts
+from ota_agent.host.clock import SystemClock, clock_is_set
+from ota_agent.host.host import LocalHost
+from ota_agent.host.sdnotify import Notifier
+from ota_agent.remote.access import Credentials, SshFiles, access
+from ota_agent.remote.ancestry import AncestryWalk
+from ota_agent.remote.connection import Connection, Retries
+from ota_agent.remote.git import Git
+from ota_agent.remote.git_objects import GitObjects
+from ota_agent.remote.git_source import GitSource
+from ota_agent.remote.local_sink import LocalSink
+from ota_agent.status import StatusBoard
+from ota_agent.model.command import Ask, Command, Outcome
+from ota_agent.store import atomic, workdir
+from ota_agent.store.backups import BackupStore
+from ota_agent.store.database import Database
+from ota_agent.store.journal import Journal
+from ota_agent.store.lock import AgentLock, ChildrenLock
+from ota_agent.store.mailbox import Mailbox
+from ota_agent.store.memory import Memory
+from ota_agent.store.paths import Paths
+from ota_agent.store.releases import ReleaseStore
+from ota_agent.store.trust import TrustFile
+from ota_agent.update.device import Device, Disk, Rules
+from ota_agent.update.manager import OTAManager
+from ota_agent.update.recovery import recover
+from ota_agent.wiring.reading import DEVICE_ID, take_picture
+from ota_agent.worker import Unwatched
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ota_agent.config import Config
+    from ota_agent.remote.access import Access
+
+_log = log.get_logger(__name__)
+
+CHILDREN_TIMEOUT_S = 150.0  # longer than git takes to give up on a silent source
+ONCE = Retries(attempts=6, total_s=50.0)  # network retries of `run --once` end within a minute
+EACH_POLL = Retries(attempts=1)  # the daemon comes back by itself
+
+
+def build_agent(config: Config, device_id: str | None, *, once: bool) -> Agent:
+    """Take the work_dir and wire everything; `close` of the agent lets go again.
+
+    Raises:
+        Locked: another agent has the work_dir; its pid is named.
+        WorkDirUnusable, WorkDirForeign: it cannot serve, or serves another device.
+        ConfigError: no device ran here yet and none is named, or the user of commands is unknown.
+        GitUnusable: there is no git, or one older than 2.39.
+
+    """
+    paths = Paths(config.work_dir)
+    user = facts.commands_user(config.commands.user)
+    workdir.prepare(paths)
+    with ExitStack() as closing:
+        lock = AgentLock(paths)
+        owner = lock.acquire(device_id or "")
+        closing.callback(lock.release)
+        children = ChildrenLock(paths)
+        closing.callback(children.release)
+        git = Git(paths.private_dir / "git", inherit_fds=(children.fd,))
+        git.check_version()
+        clock, board = SystemClock(), StatusBoard()
+        children.wait_free(CHILDREN_TIMEOUT_S, Unwatched())
+        workdir.clear_litter(paths)
+        database = Database.open(paths.database_file)
+        closing.callback(database.close)
+        identity = _identify(database, paths, device_id)
+        objects = GitObjects(git, paths.repo_dir, move_aside=atomic.rename)
+        objects.prepare()
+        disk = Disk(
+            paths=paths,
+            database=database,
+            journal=Journal(database, clock),
+            objects=objects,
+            releases=ReleaseStore(paths, objects, database),
+            backups=BackupStore(paths),
+        )
+        disk.releases.empty_staging()
+        reach = _access(config)
+        source = GitSource(
+            reach,
+            git=git,
+            objects=objects,
+            walk=AncestryWalk(git, reach, store=paths.repo_dir, scratch=paths.scratch_dir),
+            connection=Connection(clock, retries=ONCE if once else EACH_POLL),
+        )
+        lookout = Lookout(
+            config,
+            source,
+            database,
+            disk.releases.live,
+            clock,
+            agent_version=Version.parse(__version__),
+            commands_allowed=_runs_commands(config),
+        )
+        device = Device(
+            device_id=identity,
+            config=config,
+            disk=disk,
+            source=source,
+            host=LocalHost(user, inherit_fds=(children.fd,)),
+            clock=clock,
+            rules=Rules(lookout.judge, lookout.reconsider),
+            clock_is_set=lambda: clock_is_set(clock.now()),
+            data_owner=None if user is None else (user.pw_uid, user.pw_gid),
+        )
+        memory = Memory(database, TrustFile(paths.trust_file))
+        recover(device, memory)
+
+        def take() -> dict[str, Any]:
+            return take_picture(config, database, board, owner)
+
+        parts = Parts(
+            device=device,
+            manager=OTAManager(device, memory),
+            lookout=lookout,
+            mailbox=Mailbox(database),
+            display=Display(paths, database, board, clock, take),
+            board=board,
+            heartbeat=Heartbeat(
+                LocalSink(paths.reports_file), database, take, config.supabase.sync_interval_s
+            ),
+            notifier=Notifier(),
+            reset_breaker=source.breaker.reset,
+            close=closing.pop_all().close,
+        )
+        if config.supabase_url is not None:
+            _log.warning("reports stay on this device: this version does not send to Supabase yet")
+        return Agent(parts)
+
+
+def check_now(config: Config) -> Outcome:
+    """Look at the source once, without an agent; deploys nothing."""
+    agent = build_agent(config, None, once=True)
+    try:
+        return agent.execute(Command(Ask.CHECK))
+    finally:
+        agent.close()
+
+
+def _access(config: Config) -> Access:
+    source, given = config.source, config.credentials
+    credentials = None
+    if given is not None:
+        log.register_secret(given.token.get_secret_value())
+        credentials = Credentials(given.username, given.token.get_secret_value())
+    return access(
+        source.url,
+        credentials=credentials,
+        token_host=source.token_host,
+        ssh=SshFiles(source.ssh_key_file, source.ssh_known_hosts_file),
+    )
+
+
+def _runs_commands(config: Config) -> bool:
+    """Tell whether hooks and command probes of releases may run: root needs two explicit yeses."""
+    if not facts.is_root():
+        return True
+    return config.commands.user is not None and config.trust.accept_unsigned_commands
+
+
+def _identify(database: Database, paths: Paths, device_id: str | None) -> str:
+    known = database.get(DEVICE_ID)
+    if device_id is None:
+        if known is None:
+            raise ConfigError(
+                f"no device has run in {paths.work_dir} yet",
+                hint="Start it first: `ota-agent run --device-id ID`.",
+            )
+        return str(known)
+    if known is not None and known != device_id:
+        raise WorkDirForeign(f"{paths.work_dir} belongs to device {known}, not to {device_id}")
+    if known is None:
+        database.put(DEVICE_ID, device_id)
+    return device_id

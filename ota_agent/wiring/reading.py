@@ -1,0 +1,83 @@
+"""Reads a device's state beside its agent, or without one; imports no client of anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from ota_agent.heartbeat import picture
+from ota_agent.host.clock import SystemClock
+from ota_agent.model import history
+from ota_agent.store.database import Database
+from ota_agent.store.journal import Journal
+from ota_agent.store.links import Links
+from ota_agent.store.lock import AgentLock
+from ota_agent.store.paths import Paths
+
+if TYPE_CHECKING:
+    from ota_agent.config import Config
+    from ota_agent.status import StatusBoard
+    from ota_agent.store.lock import Owner
+
+DEVICE_ID = "device_id"
+
+
+def running_agent(config: Config) -> int | None:
+    """Give the pid of the agent that has the work_dir; None where none runs."""
+    owner = owner_of(config)
+    return None if owner is None else owner.pid
+
+
+def owner_of(config: Config) -> Owner | None:
+    """Give the agent that has the work_dir; None where none runs."""
+    return AgentLock(Paths(config.work_dir)).owner()
+
+
+def read_status(config: Config) -> dict[str, Any]:
+    """Give the object of `status --json`, with and without an agent."""
+    paths, owner = Paths(config.work_dir), owner_of(config)
+    may_read = os.access(paths.database_file, os.R_OK | os.W_OK)
+    shown = _status_file(paths)
+    if shown is not None and (owner is not None or not may_read):
+        return shown if owner is not None else {**shown, "status": "OFFLINE", "agent": None}
+    if not may_read:
+        return picture.nothing(config.drift.mode)
+    with closing(Database.open(paths.database_file)) as database:
+        return take_picture(config, database, None, None)
+
+
+def read_history(config: Config, limit: int | None) -> list[dict[str, Any]]:
+    """Give the deployments of `history --json`, newest first."""
+    paths = Paths(config.work_dir)
+    if not paths.database_file.exists():
+        return []
+    with closing(Database.open(paths.database_file)) as database:
+        journal = Journal(database, SystemClock())
+        return [history.as_json(*found) for found in journal.history(limit)]
+
+
+def take_picture(
+    config: Config, database: Database, board: StatusBoard | None, owner: Owner | None
+) -> dict[str, Any]:
+    """Give the whole state of a device; `board` and `owner` are the running agent's."""
+    links = Links(Paths(config.work_dir))
+    return picture.snapshot(
+        device_id=database.get(DEVICE_ID),
+        live=links.live(),
+        previous=links.previous(),
+        database=database,
+        journal=Journal(database, SystemClock()),
+        drift_mode=config.drift.mode,
+        doing=None if board is None else board.doing,
+        owner=owner,
+    )
+
+
+def _status_file(paths: Paths) -> dict[str, Any] | None:
+    try:
+        shown = json.loads(paths.status_file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return shown if isinstance(shown, dict) else None
