@@ -14,6 +14,7 @@ from ota_agent.errors import ReleaseMissing
 from ota_agent.store import atomic, inodes, staging
 from ota_agent.store.changes import local_changes
 from ota_agent.store.layout import DIRECTORY_MODE, Layout, is_sealed
+from ota_agent.store.links import Links
 from ota_agent.store.mending import Mender
 from ota_agent.store.paths import RELEASES
 from ota_agent.store.scan import Drift, scan
@@ -52,6 +53,7 @@ class ReleaseStore:
     def __init__(self, paths: Paths, objects: ObjectStore, database: Database) -> None:
         """`database` holds the inode records, nothing else of this."""
         self._paths = paths
+        self._links = Links(paths)
         self._objects = objects
         self._database = database
 
@@ -63,11 +65,11 @@ class ReleaseStore:
 
     def live(self) -> str | None:
         """Give the release in use; None when the link is absent, dangling or leads elsewhere."""
-        return self._release_at(self._paths.live_link)
+        return self._links.live()
 
     def previous(self) -> str | None:
         """Give the release before the live one; None as for `live`."""
-        return self._release_at(self._paths.previous_link)
+        return self._links.previous()
 
     def kept(self) -> list[str]:
         """List the releases whose trees are there, sorted by name."""
@@ -235,13 +237,6 @@ class ReleaseStore:
         if not _is_dir(tree):
             raise ReleaseMissing(f"The release {release} is not kept on this device.")
         return tree
-
-    def _release_at(self, link: Path) -> str | None:
-        try:
-            directory, _, name = os.fspath(link.readlink()).rpartition("/")
-            return name if directory == RELEASES and self.is_sealed(name) else None
-        except (OSError, ValueError):  # no link, or a name that no release has
-            return None
 
     def _give_to_spare(self, tree: Path) -> None:
         if _is_dir(tree):
