@@ -17,9 +17,11 @@ from ota_agent.detect.poller import Poller
 from ota_agent.errors import AgentError, Crashed, Stopped
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.verdict import Candidate, NoCandidate
+from ota_agent.update import answers
 from ota_agent.update.asks import Asks, may_try_another
 from ota_agent.update.drift import DriftWatch
 from ota_agent.update.supervisor import Broken, Ended, Held, Supervisor
+from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +105,20 @@ class Agent:
         while pending.outcome is None and not self._is_stopping:
             self._turn()
         self._stop()
-        return pending.outcome or Outcome(Exit.FAILED, "stopped before the end; the next run goes on")
+        return pending.outcome or Outcome(
+            Exit.FAILED, "stopped before the end; the next run goes on"
+        )
+
+    def look(self) -> Outcome:
+        """Look at the source once and tell what would be deployed; nothing is."""
+        self._parts.reset_breaker()
+        try:
+            verdict = self._parts.lookout.look(Unwatched(), fresh=True)
+        except AgentError as error:
+            return answers.failed(error)
+        if isinstance(verdict, Candidate):
+            return answers.candidate(verdict)
+        return answers.nothing(verdict)
 
     def close(self) -> None:
         """Let go of the work_dir."""

@@ -81,9 +81,7 @@ class Lookout:
             fresh=True, accept_deletions=frozenset([deployment.commit] if accepted else [])
         )
         version = parse_version(deployment.version) if deployment.version else None
-        return self._checker.judge(
-            Offer(deployment.commit, deployment.ref, version), facts, policy
-        )
+        return self._checker.judge(Offer(deployment.commit, deployment.ref, version), facts, policy)
 
     def reconsider(self, deployment: Deployment) -> str | None:
         """Say why a deployment that waited is not wanted any more; None when it still is."""

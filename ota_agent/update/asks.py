@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ota_agent.errors import ReleaseRefused, ReleaseRejected
-from ota_agent.model import history
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.deployment import Kind, Phase
+from ota_agent.update import answers
 from ota_agent.update.names import find_kept, find_refused
 
 if TYPE_CHECKING:
@@ -80,56 +80,42 @@ class Asks:
 
     def candidate(self, candidate: Candidate) -> None:
         """There is something to deploy."""
-        offer = candidate.offer
-        outcome = Outcome(
-            Exit.DONE,
-            f"{offer.name} (commit {offer.commit[:12]}) is to be deployed",
-            {"candidate": {"commit": offer.commit, "ref": offer.ref, "kind": candidate.kind}},
-        )
         for pending in self._of(Ask.CHECK):
-            self._answer(pending, outcome)
+            self._answer(pending, answers.candidate(candidate))
 
     def nothing(self, verdict: NoCandidate) -> None:
         """There is nothing to deploy."""
-        outcome = nothing(verdict)
+        outcome = answers.nothing(verdict)
         for pending in self._of(Ask.CHECK, Ask.UPDATE):
             last = pending.last
-            self._answer(pending, outcome if last is None else _of_deployment(last))
+            self._answer(pending, outcome if last is None else answers.of_deployment(last))
 
     def poll_failed(self, error: AgentError) -> None:
         """The source gave no answer."""
         for pending in self._of(Ask.CHECK, Ask.UPDATE):
-            self._answer(pending, failed(error))
+            self._answer(pending, answers.failed(error))
 
     def deployment_failed(self, error: AgentError) -> None:
         """A deployment can neither go on nor end now."""
         for pending in self._of(Ask.UPDATE, Ask.ROLLBACK):
-            self._answer(pending, failed(error))
+            self._answer(pending, answers.failed(error))
 
     def held(self, deployment: Deployment | None, reason: NotYet) -> None:
         """A deployment has to wait."""
-        outcome = Outcome(
-            Exit.NOTHING,
-            f"waiting: {reason.reason}",
-            {
-                "reason": "waiting",
-                "deployment": deployment and history.as_json(deployment, deployment.phase),
-            },
-        )
         for pending in self._of(Ask.UPDATE):
-            self._answer(pending, outcome)
+            self._answer(pending, answers.held(deployment, reason))
 
     def ended(self, deployment: Deployment, last_phase: Phase, *, is_own: bool) -> None:
         """A deployment ended; `is_own`: this process began it."""
         if deployment.kind is Kind.ROLLBACK:
             for pending in self._of(Ask.ROLLBACK):
                 if pending.command.args.get("deployment") == deployment.id:
-                    self._answer(pending, _of_deployment(deployment, last_phase))
+                    self._answer(pending, answers.of_deployment(deployment, last_phase))
         goes_on = not is_own or may_try_another(deployment)
         for pending in self._of(Ask.UPDATE):
             pending.last = deployment
             if not goes_on or deployment.phase is Phase.STUCK:
-                self._answer(pending, _of_deployment(deployment, last_phase))
+                self._answer(pending, answers.of_deployment(deployment, last_phase))
 
     # --- commands that name a release ------------------------------------------------------------
 
@@ -189,37 +175,3 @@ def may_try_another(deployment: Deployment) -> bool:
     if deployment.phase is Phase.SUCCEEDED or deployment.error is None:
         return False
     return deployment.notes.get("blames") in {ReleaseRejected.__name__, ReleaseRefused.__name__}
-
-
-def nothing(verdict: NoCandidate) -> Outcome:
-    """Give the outcome of a poll that found nothing to deploy."""
-    return Outcome(
-        Exit.NOTHING,
-        verdict.message,
-        {
-            "reason": verdict.reason.value,
-            "hint": verdict.hint,
-            "commit": verdict.offer and verdict.offer.commit,
-        },
-    )
-
-
-def failed(error: AgentError) -> Outcome:
-    """Give the outcome of what an expected failure ended."""
-    data = {"code": error.code, "hint": error.hint}
-    return Outcome(Exit.FAILED, error.message, data)
-
-
-def _of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Outcome:
-    data: dict[str, Any] = {
-        "deployment": history.as_json(deployment, last_phase or deployment.phase)
-    }
-    name = deployment.release or deployment.commit[:12]
-    if deployment.phase is Phase.SUCCEEDED:
-        return Outcome(Exit.DONE, f"{name} is live", data)
-    error = deployment.error
-    why = "" if error is None else f": {error.message}"
-    if error is not None:
-        data |= {"code": error.code, "hint": error.hint}
-    ending = deployment.phase.value.replace("_", " ")
-    return Outcome(Exit.FAILED, f"{name} was {ending}{why}", data)

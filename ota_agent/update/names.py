@@ -39,8 +39,7 @@ def find_kept(device: Device, name: str | None) -> str | Outcome:
     entry = records.quarantine(device.disk.database).get(target.tree)
     if entry is not None:
         text = (
-            f"{target.id} is in quarantine ({entry.code});"
-            f" `ota-agent retry {target.id}` lifts it"
+            f"{target.id} is in quarantine ({entry.code}); `ota-agent retry {target.id}` lifts it"
         )
         return Outcome(Exit.REFUSED, text, {"code": entry.code})
     return target.id

@@ -46,9 +46,7 @@ class _Watch:
 
     def look(self, job: Job) -> None:
         device = job.device
-        red = device.host.probe(
-            self.spec, job.tree_dir, job.environment(job.target), job.progress
-        )
+        red = device.host.probe(self.spec, job.tree_dir, job.environment(job.target), job.progress)
         self.greens, self.reds = (self.greens + 1, 0) if red is None else (0, self.reds + 1)
         self.last_red = red or self.last_red
         self.was_green = self.was_green or self.is_green

@@ -12,7 +12,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ota_agent import log
-from ota_agent.errors import AgentError, BackupUnusable, HookFailed, NotYet, StoreDamaged, Superseded
+from ota_agent.errors import (
+    AgentError,
+    BackupUnusable,
+    HookFailed,
+    NotYet,
+    StoreDamaged,
+    Superseded,
+)
 from ota_agent.model.deployment import Kind
 from ota_agent.model.release import Release
 from ota_agent.store import persist, records, space

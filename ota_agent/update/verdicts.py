@@ -65,7 +65,9 @@ class Verdicts:
         else:
             mark = Mark(deployment.commit, deployment.version if deployment.ref else None)
             project, channel = self._device.source.project, self._device.channel
-            changes.append(lambda transaction: records.set_mark(transaction, project, channel, mark))
+            changes.append(
+                lambda transaction: records.set_mark(transaction, project, channel, mark)
+            )
         return changes
 
     def of_failure(self, deployment: Deployment, error: AgentError) -> list[Change]:

@@ -25,7 +25,6 @@ from ota_agent.remote.git_objects import GitObjects
 from ota_agent.remote.git_source import GitSource
 from ota_agent.remote.local_sink import LocalSink
 from ota_agent.status import StatusBoard
-from ota_agent.model.command import Ask, Command, Outcome
 from ota_agent.store import atomic, workdir
 from ota_agent.store.backups import BackupStore
 from ota_agent.store.database import Database
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ota_agent.config import Config
+    from ota_agent.model.command import Outcome
     from ota_agent.remote.access import Access
 
 _log = log.get_logger(__name__)
@@ -150,7 +150,7 @@ def check_now(config: Config) -> Outcome:
     """Look at the source once, without an agent; deploys nothing."""
     agent = build_agent(config, None, once=True)
     try:
-        return agent.execute(Command(Ask.CHECK))
+        return agent.look()
     finally:
         agent.close()
 
