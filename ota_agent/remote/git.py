@@ -10,8 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,10 @@ from ota_agent.remote import git_environment
 from ota_agent.remote.child import Bounds, Child
 from ota_agent.remote.git_failures import failure
 from ota_agent.remote.git_output import GitOutput
+from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ota_agent.ports import Progress
@@ -55,24 +54,6 @@ class Finished:
     def text(self) -> str:
         """Its stdout as text, without the last line's end."""
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
-
-
-class Unwatched:
-    """The progress of short work on this disk: nobody listens, nobody ends it."""
-
-    def advance(self, done_bytes: int = 0, total_bytes: int | None = None) -> None:
-        """Tell nobody."""
-
-    def check(self) -> None:
-        """Go on."""
-
-    def wait(self, seconds: float) -> None:
-        """Sleep."""
-        time.sleep(seconds)
-
-    def ended_by(self, end: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002 - the port's
-        """Never end it."""
-        return nullcontext()
 
 
 class Git:

@@ -118,6 +118,17 @@ class GitObjects:
         """Let go what only this release needed; the next `tidy` frees it."""
         self._git.run("update-ref", "-d", _ref(release), git_dir=self.path)
 
+    def held(self) -> dict[str, str]:
+        """Give the commit of every release that is held."""
+        listed = self._git.run(
+            "for-each-ref",
+            "--format=%(objectname) %(refname)",
+            f"refs/{NAMESPACE}/",
+            git_dir=self.path,
+        )
+        rows = (row.split(" ", 1) for row in listed.text.splitlines())
+        return {ref.removeprefix(f"refs/{NAMESPACE}/"): commit for commit, ref in rows}
+
     def tidy(self, progress: Progress) -> None:
         """Make many packs one, without what no ref leads to; bounded in memory and on the disk.
 

@@ -138,6 +138,9 @@ class FakeObjectStore:
         self.tree_of(commit)
         self.kept[release] = commit
 
+    def held(self) -> dict[str, str]:
+        return dict(self.kept)
+
     def drop(self, release: str) -> None:
         self.kept.pop(release, None)
 

@@ -145,3 +145,11 @@ class ObjectStoreContract:
             subject.store.listing(tree, progress)
         with pytest.raises(Stopped):
             list(subject.store.contents(oids, progress))
+
+    def test_what_is_held_is_told(self, subject: StoreInTest) -> None:
+        one, two = subject.put({"a": b"1"}), subject.put({"a": b"2"})
+        assert subject.store.held() == {}
+        subject.store.keep("1-abcdef-123456789abc", one)
+        subject.store.keep("2-abcdef-123456789abc", two)
+        subject.store.drop("1-abcdef-123456789abc")
+        assert subject.store.held() == {"2-abcdef-123456789abc": two}
