@@ -133,7 +133,7 @@ def test_directory_that_became_something_else_takes_its_files_with_it(
 ) -> None:
     elsewhere = tree.parent / "elsewhere"
     unsealed(tree)
-    (tree / "app").rename(elsewhere)
+    unsealed(tree / "app").rename(elsewhere)
     if replacement == "file":
         (tree / "app").touch()
     else:
