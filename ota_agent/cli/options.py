@@ -11,8 +11,6 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ota_agent.config import Loaded
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -22,13 +20,29 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
     A wrong configuration ends the command with a ConfigError before it does anything.
     """
 
-    @click.option(
-        "--config",
-        "source",
-        metavar="FILE|JSON|-",
-        help="The configuration: a file, JSON itself, or - for standard input.",
-    )
-    @click.option(
+    @functools.wraps(command)
+    def wrapped(source: str | None, overrides: dict[str, str], **arguments: Any) -> None:  # noqa: ANN401 - each command has its own
+        from ota_agent.config import load
+
+        command(load(source, os.environ, overrides), **arguments)
+
+    return _source_options(wrapped)
+
+
+def with_outline(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --config and --set; the command gets an `Outline`, which costs far less to load."""
+
+    @functools.wraps(command)
+    def wrapped(source: str | None, overrides: dict[str, str], **arguments: Any) -> None:  # noqa: ANN401 - each command has its own
+        from ota_agent.config import glance
+
+        command(glance(source, os.environ, overrides), **arguments)
+
+    return _source_options(wrapped)
+
+
+def _source_options(command: Callable[..., None]) -> Callable[..., None]:
+    overrides = click.option(
         "--set",
         "overrides",
         metavar="KEY=VALUE",
@@ -36,18 +50,13 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
         callback=_parse_overrides,
         help="Set one key for this command, as in --set log.level=debug.",
     )
-    @functools.wraps(command)
-    def wrapped(source: str | None, overrides: dict[str, str], **arguments: Any) -> None:  # noqa: ANN401 - each command has its own
-        command(load(source, overrides), **arguments)
-
-    return wrapped
-
-
-def load(source: str | None, overrides: dict[str, str]) -> Loaded:
-    """Load the configuration in the environment of this process."""
-    from ota_agent import config
-
-    return config.load(source, os.environ, overrides)
+    source = click.option(
+        "--config",
+        "source",
+        metavar="FILE|JSON|-",
+        help="The configuration: a file, JSON itself, or - for standard input.",
+    )
+    return source(overrides(command))
 
 
 def _parse_overrides(

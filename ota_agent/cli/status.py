@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ota_agent.cli.answer import print_json
-from ota_agent.cli.options import json_option, with_config
+from ota_agent.cli.options import json_option, with_outline
 
 if TYPE_CHECKING:
-    from ota_agent.config import Loaded
+    from ota_agent.config import Outline
 
 
 @click.command()
 @json_option
-@with_config
-def status(loaded: Loaded, as_json: bool) -> None:
+@with_outline
+def status(outline: Outline, as_json: bool) -> None:
     """Show what this device runs, and what the agent is doing.
 
     Works without an agent, too.
@@ -25,10 +25,10 @@ def status(loaded: Loaded, as_json: bool) -> None:
     from ota_agent import wiring
     from ota_agent.cli.status_page import lines
 
-    found = wiring.read_status(loaded.config)
+    found = wiring.read_status(outline)
     if as_json:
         print_json(found)
     elif found["device_id"] is None:
-        click.echo(f"no agent has run in {loaded.config.work_dir} yet")
+        click.echo(f"no agent has run in {outline.work_dir} yet")
     else:
         click.echo("\n".join(lines(found, datetime.now(UTC))))

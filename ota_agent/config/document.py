@@ -1,10 +1,12 @@
-"""One JSON text: parsed strictly, with the line on which every key stands."""
+"""One JSON text: read, and parsed strictly, with the line on which every key stands."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ota_agent.errors import ConfigError
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
+
+PREFIX = "OTA_AGENT_"
+FILE_VARIABLE = "OTA_AGENT_CONFIG"
+DEFAULT_FILE = Path("/etc/ota-agent/config.json")
+MAX_BYTES = 1024 * 1024
+INLINE = "the inline configuration"
+STDIN = "the configuration on standard input"
 
 EXCERPT_BEFORE = 40
 EXCERPT_AFTER = 30
@@ -33,6 +42,55 @@ class Document:
 
     values: Mapping[str, Any]
     lines: Mapping[KeyPath, int]
+
+
+def read(source: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Give a configuration's name for messages, and its text.
+
+    `source` is a path, JSON itself (it begins with `{`) or `-` for standard input; None leaves it
+    to the environment, else to DEFAULT_FILE.
+
+    Raises:
+        ConfigError: it cannot be read, is no UTF-8, or is longer than any configuration.
+
+    """
+    # Empty is not absent: `--config "$(cat FILE)"` without the file must not load another one.
+    if source is None:
+        source = environ.get(FILE_VARIABLE)
+    if source is None:
+        return str(DEFAULT_FILE), _decode(_bytes_of(DEFAULT_FILE), str(DEFAULT_FILE))
+    if source.lstrip("\ufeff \t\r\n").startswith("{"):
+        return INLINE, source.lstrip("\ufeff")
+    if source == "-":
+        return STDIN, _decode(sys.stdin.buffer.read(MAX_BYTES + 1), STDIN)
+    if not source.strip():
+        raise ConfigError(
+            "the configuration is empty: --config got no text",
+            hint='Where it reads --config "$(cat FILE)", check that FILE is there.',
+        )
+    name = printable(source)
+    return name, _decode(_bytes_of(Path(source)), name)
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the configuration {printable(str(file))}: {error.strerror}",
+            hint=f"--config names it, else {FILE_VARIABLE}, else it is {DEFAULT_FILE}.",
+        ) from error
+
+
+def _decode(content: bytes, name: str) -> str:
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{name} is longer than {MAX_BYTES} bytes: no configuration is")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{name} is not UTF-8: line {line} has other bytes") from None
 
 
 def parse(text: str, name: str) -> Document:

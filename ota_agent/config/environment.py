@@ -6,13 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ota_agent.config.document import FILE_VARIABLE, PREFIX
 from ota_agent.config.explain import Problem, known_keys, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-PREFIX = "OTA_AGENT_"
-FILE_VARIABLE = "OTA_AGENT_CONFIG"
 
 
 @dataclass(frozen=True, slots=True)

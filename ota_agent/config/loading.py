@@ -7,29 +7,21 @@ reads only what it is given and the files named there, so it can be called again
 from __future__ import annotations
 
 import copy
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from ota_agent.config import credentials, document
-from ota_agent.config.document import dotted, printable
-from ota_agent.config.environment import FILE_VARIABLE, Setting, from_command_line, from_environment
+from ota_agent.config.document import dotted
+from ota_agent.config.environment import Setting, from_command_line, from_environment
 from ota_agent.config.explain import Problem, explain, refuse
 from ota_agent.config.values import Config, Section, Settings
-from ota_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ota_agent.config.document import Document
-
-DEFAULT_FILE = Path("/etc/ota-agent/config.json")
-MAX_BYTES = 1024 * 1024
-INLINE = "the inline configuration"
-STDIN = "the configuration on standard input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +47,13 @@ def load(
     """Load the configuration.
 
     `source` is a path, JSON itself (it begins with `{`) or `-` for standard input; None leaves it
-    to OTA_AGENT_CONFIG, else DEFAULT_FILE. `overrides` are texts by dotted key.
+    to OTA_AGENT_CONFIG, else /etc/ota-agent/config.json. `overrides` are texts by dotted key.
 
     Raises:
         ConfigError: one error that names every wrong key, its place and what is allowed.
 
     """
-    # Empty is not absent: `--config "$(cat FILE)"` without the file must not load another one.
-    name, text = _read(environ.get(FILE_VARIABLE) if source is None else source)
+    name, text = document.read(source, environ)
     file = document.parse(text, name)
     settings = [*from_environment(environ), *from_command_line(overrides or {})]
     places, origins = _places(file, name, settings)
@@ -90,44 +81,6 @@ def load(
         name,
         secrets.warnings,
     )
-
-
-def _read(source: str | None) -> tuple[str, str]:
-    """Give the name that messages use, and the text."""
-    if source is None:
-        return str(DEFAULT_FILE), _decode(_bytes_of(DEFAULT_FILE), str(DEFAULT_FILE))
-    if source.lstrip("\ufeff \t\r\n").startswith("{"):
-        return INLINE, source.lstrip("\ufeff")
-    if source == "-":
-        return STDIN, _decode(sys.stdin.buffer.read(MAX_BYTES + 1), STDIN)
-    if not source.strip():
-        raise ConfigError(
-            "the configuration is empty: --config got no text",
-            hint='Where it reads --config "$(cat FILE)", check that FILE is there.',
-        )
-    name = printable(source)
-    return name, _decode(_bytes_of(Path(source)), name)
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the configuration {printable(str(file))}: {error.strerror}",
-            hint=f"--config names it, else {FILE_VARIABLE}, else it is {DEFAULT_FILE}.",
-        ) from error
-
-
-def _decode(content: bytes, name: str) -> str:
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{name} is longer than {MAX_BYTES} bytes: no configuration is")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{name} is not UTF-8: line {line} has other bytes") from None
 
 
 def _places(

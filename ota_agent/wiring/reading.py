@@ -17,7 +17,7 @@ from ota_agent.store.lock import AgentLock
 from ota_agent.store.paths import Paths
 
 if TYPE_CHECKING:
-    from ota_agent.config import Config
+    from ota_agent.config import Config, Outline
     from ota_agent.status import StatusBoard
     from ota_agent.store.lock import Owner
 
@@ -30,12 +30,12 @@ def running_agent(config: Config) -> int | None:
     return None if owner is None else owner.pid
 
 
-def owner_of(config: Config) -> Owner | None:
+def owner_of(config: Config | Outline) -> Owner | None:
     """Give the agent that has the work_dir; None where none runs."""
     return AgentLock(Paths(config.work_dir)).owner()
 
 
-def read_status(config: Config) -> dict[str, Any]:
+def read_status(config: Config | Outline) -> dict[str, Any]:
     """Give the object of `status --json`, with and without an agent."""
     paths, owner = Paths(config.work_dir), owner_of(config)
     may_read = os.access(paths.database_file, os.R_OK | os.W_OK)
@@ -48,7 +48,7 @@ def read_status(config: Config) -> dict[str, Any]:
         return take_picture(config, database, None, None)
 
 
-def read_history(config: Config, limit: int | None) -> list[dict[str, Any]]:
+def read_history(config: Config | Outline, limit: int | None) -> list[dict[str, Any]]:
     """Give the deployments of `history --json`, newest first."""
     paths = Paths(config.work_dir)
     if not paths.database_file.exists():
@@ -59,7 +59,7 @@ def read_history(config: Config, limit: int | None) -> list[dict[str, Any]]:
 
 
 def take_picture(
-    config: Config, database: Database, board: StatusBoard | None, owner: Owner | None
+    config: Config | Outline, database: Database, board: StatusBoard | None, owner: Owner | None
 ) -> dict[str, Any]:
     """Give the whole state of a device; `board` and `owner` are the running agent's."""
     links = Links(Paths(config.work_dir))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from ota_agent import config
-from ota_agent.config.loading import INLINE, STDIN
+from ota_agent.config.document import INLINE, STDIN
 from ota_agent.errors import ConfigError
 from ota_agent.model.channel import Branch
 
@@ -130,7 +130,7 @@ def test_variable_names_the_file_where_the_command_line_does_not() -> None:
 def test_missing_file_is_named_with_the_ways_to_name_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ota_agent.config.loading.DEFAULT_FILE", tmp_path / "none.json")
+    monkeypatch.setattr("ota_agent.config.document.DEFAULT_FILE", tmp_path / "none.json")
     error = refusal(None)
     assert str(tmp_path / "none.json") in str(error)
     assert "OTA_AGENT_CONFIG" in error.hint
