@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class FakeResult:
+class FakeCommandResult:
     """A CommandResult: quietly well, unless told otherwise."""
 
     exit_code: int = 0
@@ -36,7 +36,7 @@ class Ran:
 
 # A result, its exit code alone, an error to raise, or what runs in the command's place: it may
 # change the tree, the data or the clock, and gives its exit code (None: 0).
-CommandAnswer: TypeAlias = FakeResult | int | BaseException | Callable[[Ran], int | None]
+CommandAnswer: TypeAlias = FakeCommandResult | int | BaseException | Callable[[Ran], int | None]
 # None is green, a sentence is red; or an error to raise.
 ProbeAnswer: TypeAlias = str | BaseException | None
 ReachAnswer: TypeAlias = bool | BaseException
@@ -80,16 +80,16 @@ class FakeHost:
         timeout_s: float,
         environment: Mapping[str, str],
         progress: Progress,
-    ) -> FakeResult:
+    ) -> FakeCommandResult:
         progress.check()
         ran = Ran(tuple(argv), cwd, timeout_s, dict(environment))
         self.ran.append(ran)
-        answer = _next(self._commands.get(ran.argv), FakeResult())
+        answer = _next(self._commands.get(ran.argv), FakeCommandResult())
         if isinstance(answer, BaseException):
             raise answer
-        if isinstance(answer, FakeResult):
+        if isinstance(answer, FakeCommandResult):
             return answer
-        return FakeResult(answer if isinstance(answer, int) else answer(ran) or 0)
+        return FakeCommandResult(answer if isinstance(answer, int) else answer(ran) or 0)
 
     def probe(
         self, spec: ProbeSpec, tree: Path, environment: Mapping[str, str], progress: Progress

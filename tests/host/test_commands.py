@@ -40,6 +40,10 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def open_descriptors() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
 def is_released(reading: int) -> bool:
     """Wait for the end of a pipe: no process holds its other end any more."""
     try:
@@ -189,9 +193,7 @@ def test_root_runs_no_command_without_a_user(tree: Path, monkeypatch: pytest.Mon
     assert "commands.user" in raised.value.hint
 
 
-def test_plain_user_runs_no_command_as_another(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_user_runs_no_command_as_another(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)
     with pytest.raises(CommandsUnusable, match="only root can run commands as nobody"):
         run_command(["true"], tree, 30, {}, FakeProgress(), user=pwd.getpwnam("nobody"))
@@ -213,7 +215,7 @@ def test_plain_user_runs_no_command_as_another(
     ],
 )
 def test_hook_that_cannot_be_executed_is_the_release_s_fault(
-    run: Run, write: Write, name: str, text: str, mode: int, sentence: str
+    run: Run, write: Write, name: str, text: str, mode: int, *, sentence: str
 ) -> None:
     write(name, text, mode)
     with pytest.raises(HookNotExecutable, match=sentence) as raised:
@@ -240,7 +242,7 @@ def test_command_that_is_too_long_is_the_release_s_fault(run: Run) -> None:
 def test_device_without_a_process_to_spare_tries_again_later(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
 
     def fail(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -248,7 +250,7 @@ def test_device_without_a_process_to_spare_tries_again_later(
     monkeypatch.setattr(subprocess, "Popen", fail)
     with pytest.raises(TransientError, match="true cannot be started now"):
         run("true")
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 # --- its output ---------------------------------------------------------------------------------
@@ -384,9 +386,9 @@ def test_command_that_the_kernel_does_not_let_go_is_given_up(
 
 def test_agent_keeps_no_descriptor_of_its_commands(run: Run) -> None:
     run("true")
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     run("true")
     run("sh", "-c", f"{FOREVER}", timeout_s=0.2)
     with pytest.raises(HookNotExecutable):
         run("no-such-program")
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
