@@ -143,7 +143,8 @@ class Agent:
         for worker in workers:
             worker.end(reason)
         until = self._clock.monotonic() + STOP_S
-        is_over = all([worker.join(until - self._clock.monotonic()) for worker in workers])
+        left = [w for w in workers if not w.join(max(0.0, until - self._clock.monotonic()))]
+        is_over = not left
         if is_over:
             self._parts.manager.stopped()
         for worker in workers:
@@ -167,7 +168,7 @@ class Agent:
                 self._drift.begin_if_due()
             self._parts.display.refresh()
             self._keep_alive()
-        except Exception as error:  # a bug must not end the device's updates for good
+        except Exception as error:  # noqa: BLE001 - a bug must not end the updates for good
             _log.exception("unexpected failure, going on", error=repr(error))
             failure = Crashed(f"unexpected failure: {error!r}")
             if self._flight.survive():

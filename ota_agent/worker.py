@@ -1,4 +1,4 @@
-"""Long work on a thread of its own, watched by the loop: it can be ended, and cannot hang unseen."""
+"""Long work on a thread of its own; the loop can end it, and sees it when it hangs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
+
+from typing_extensions import override
 
 from ota_agent.errors import DeadlineExceeded, Stopped
 from ota_agent.model.deployment import Phase
@@ -74,7 +76,7 @@ class Worker(PhaseProgress):
         """Whether the work has ended."""
         return self._future is not None and self._future.done()
 
-    def result(self) -> Any:
+    def result(self) -> Any:  # noqa: ANN401 - what the work gives
         """Give what the work gave, or raise what it raised; waits for the end."""
         assert self._future is not None  # noqa: S101 - asked only after `start`
         return self._future.result()
@@ -82,7 +84,7 @@ class Worker(PhaseProgress):
     def end(self, reason: Exception, *, forced: bool = False) -> None:
         """Have the work end with `reason` at its next safe point; its children are killed.
 
-        A phase that changes what is live finishes first when the reason is `Stopped`, unless forced.
+        A phase that changes what is live finishes before a `Stopped`, unless forced.
         """
         with self._changed:
             if self._ending is None:
@@ -123,6 +125,7 @@ class Worker(PhaseProgress):
 
     # --- Progress: called by the work, from its thread ---
 
+    @override
     def begin(self, phase: str, deadline_s: float) -> None:
         """Say which phase begins; only a stop outlives the phase that it came in."""
         with self._changed:
@@ -134,6 +137,7 @@ class Worker(PhaseProgress):
         self._wake()
         self.check()
 
+    @override
     def advance(self, done_bytes: int = 0, total_bytes: int | None = None) -> None:
         """Say that something moved."""
         self.check()
@@ -141,17 +145,20 @@ class Worker(PhaseProgress):
         self.total_bytes = total_bytes or self.total_bytes
         self._advanced_at = self._clock.monotonic()
 
+    @override
     def check(self) -> None:
         """Raise what has to end the work."""
         if self._ending is not None and self._must_end:
             raise self._ending
 
+    @override
     def wait(self, seconds: float) -> None:
         """Sleep until woken by the end of the work."""
         with self._changed:
             self._changed.wait_for(lambda: self._must_end, timeout=seconds)
         self.check()
 
+    @override
     @contextmanager
     def ended_by(self, end: Callable[[], None]) -> Iterator[None]:
         """Have `end` called when the work has to end."""

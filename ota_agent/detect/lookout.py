@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,11 @@ from ota_agent.model.release import Offer
 from ota_agent.model.verdict import Candidate, Facts
 from ota_agent.model.version import parse_version
 from ota_agent.store import records, space
+from ota_agent.store.links import Links
+from ota_agent.store.paths import Paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from semver import Version
 
@@ -29,6 +32,20 @@ GROWTH_BYTES = 1024 * 1024
 FULL_DISK_PAUSE = timedelta(days=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Able:
+    """What this agent can do.
+
+    Attributes:
+        version: its own.
+        runs_commands: hooks and command probes of unsigned releases may run here.
+
+    """
+
+    version: Version
+    runs_commands: bool
+
+
 class Lookout:
     """Keeps what was offered last, so that a waiting deployment can be reconsidered."""
 
@@ -37,20 +54,16 @@ class Lookout:
         config: Config,
         source: ReleaseSource,
         database: Database,
-        live: Callable[[], str | None],
         clock: Clock,
-        *,
-        agent_version: Version,
-        commands_allowed: bool,
+        able: Able,
     ) -> None:
-        """Watch `source` for the device of `database`; `live` names its live release."""
+        """Watch `source` for the device of `database`."""
         self._config = config
         self._source = source
         self._database = database
-        self._live = live
+        self._links = Links(Paths(config.work_dir))
         self._clock = clock
-        self._agent_version = agent_version
-        self._commands_allowed = commands_allowed
+        self._able = able
         self._checker = VersionChecker()
         self._offers: Sequence[Offer] | None = None
 
@@ -104,7 +117,7 @@ class Lookout:
 
     def _installed(self) -> Installed:
         releases = records.releases(self._database)
-        live = self._live()
+        live = self._links.live()
         return Installed(
             live=None if live is None else releases.get(live),
             succeeded=frozenset(
@@ -121,7 +134,7 @@ class Lookout:
         }
         return Policy(
             channel=self._config.source.channel,
-            agent_version=self._agent_version,
+            agent_version=self._able.version,
             now=self._clock.now(),
             mark=self._mark(),
             labels=self._config.labels,
@@ -131,7 +144,7 @@ class Lookout:
             },
             facts=facts,
             not_before={} if fresh else self._not_before(facts),
-            commands_allowed=self._commands_allowed,
+            commands_allowed=self._able.runs_commands,
             accept_deletions=accept_deletions,
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -27,6 +29,7 @@ class AgentError(Exception):
         if hint is not None:
             self.hint = hint
 
+    @override
     def __str__(self) -> str:
         return self.message
 
@@ -63,7 +66,7 @@ class DatabaseNewer(ConfigError):
     hint = "Install the newer agent again, or give this one a work_dir of its own."
 
 
-class NotYet(Exception):  # noqa: N818 - it is no error: the deployment stays in its phase
+class NotYet(Exception):
     """A step has to wait: for what, until when (None: until something changes), held by whom."""
 
     def __init__(
@@ -76,5 +79,5 @@ class NotYet(Exception):  # noqa: N818 - it is no error: the deployment stays in
         self.owner = owner
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error: the agent was asked to end
+class Stopped(Exception):
     """The agent was asked to end; the phase is run again by the next start."""

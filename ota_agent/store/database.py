@@ -44,8 +44,8 @@ CREATE TABLE quarantine(
   message TEXT NOT NULL, at TEXT NOT NULL, attempts INTEGER NOT NULL);
 CREATE TABLE attempts(tree TEXT PRIMARY KEY, crashes INTEGER NOT NULL, not_before TEXT);
 CREATE TABLE failures(
-  commit_id TEXT PRIMARY KEY, count INTEGER NOT NULL, not_before TEXT, wasted_bytes INTEGER NOT NULL,
-  code TEXT NOT NULL, free_bytes INTEGER);
+  commit_id TEXT PRIMARY KEY, count INTEGER NOT NULL, not_before TEXT,
+  wasted_bytes INTEGER NOT NULL, code TEXT NOT NULL, free_bytes INTEGER);
 CREATE TABLE marks(
   project TEXT NOT NULL, channel TEXT NOT NULL, commit_id TEXT NOT NULL, version TEXT,
   PRIMARY KEY(project, channel));
@@ -124,12 +124,12 @@ class Database:
         with self._lock, _disk_errors(self.file):
             return self._connection.execute(sql, parameters).fetchall()
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - JSON values
         """Read one small JSON value."""
         rows = self.rows("SELECT value FROM state WHERE key = ?", key)
         return json.loads(rows[0]["value"]) if rows else default
 
-    def put(self, key: str, value: Any) -> None:
+    def put(self, key: str, value: object) -> None:
         """Write one small JSON value; None removes it."""
         with self.transaction() as transaction:
             if value is None:
@@ -159,17 +159,7 @@ def _connect(file: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA journal_size_limit=4194304")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            message = (
-                f"{file} was written by a newer ota-agent (schema {version}, "
-                f"this one knows {SCHEMA_VERSION})"
-            )
-            raise DatabaseNewer(message)
-        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            message = "malformed"
-            raise sqlite3.DatabaseError(message)
-        if version == 0:
+        if _checked_version(file, connection) == 0:
             connection.executescript(
                 f"BEGIN;{_SCHEMA}"
                 f"INSERT INTO state VALUES('epoch', '\"{uuid.uuid4()}\"');"
@@ -179,6 +169,18 @@ def _connect(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _checked_version(file: Path, connection: sqlite3.Connection) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise DatabaseNewer(
+            f"{file} was written by a newer ota-agent (schema {version},"
+            f" this one knows {SCHEMA_VERSION})"
+        )
+    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("malformed")
+    return version
 
 
 def _code(error: sqlite3.Error) -> int:

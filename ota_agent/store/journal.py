@@ -77,7 +77,7 @@ class Journal:
                 change(transaction)
         return deployment
 
-    def note(self, deployment: Deployment, **notes: Any) -> Deployment:
+    def note(self, deployment: Deployment, **notes: object) -> Deployment:
         """Leave something for later steps; JSON values."""
         return self.update(replace(deployment, notes={**deployment.notes, **notes}))
 
@@ -88,12 +88,9 @@ class Journal:
         )
         return [(_deployment(row), Phase(row["last_phase"])) for row in rows]
 
-
     def last_phase(self, deployment: Deployment) -> Phase:
         """Give the last phase of a deployment that was no ending."""
-        rows = self._database.rows(
-            "SELECT last_phase FROM deployments WHERE id = ?", deployment.id
-        )
+        rows = self._database.rows("SELECT last_phase FROM deployments WHERE id = ?", deployment.id)
         return Phase(rows[0]["last_phase"])
 
 

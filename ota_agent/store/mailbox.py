@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ota_agent.model.command import Ask, Command, Exit, Outcome
-from ota_agent.store.records import to_text
+from ota_agent.model.moment import to_text
 
 if TYPE_CHECKING:
     from ota_agent.store.database import Database
@@ -51,9 +51,7 @@ class Mailbox:
 
     def answer(self, number: int, outcome: Outcome) -> None:
         """Leave the outcome for whoever asked."""
-        text = json.dumps(
-            {"exit": outcome.exit, "text": outcome.text, "data": dict(outcome.data)}
-        )
+        text = json.dumps({"exit": outcome.exit, "text": outcome.text, "data": dict(outcome.data)})
         with self._database.transaction() as transaction:
             transaction.execute("UPDATE mailbox SET outcome = ? WHERE id = ?", (text, number))
             transaction.execute("DELETE FROM mailbox WHERE id <= ?", (number - KEPT_OUTCOMES,))
@@ -69,5 +67,7 @@ class Mailbox:
     def clear(self) -> None:
         """Answer what an earlier agent left: its askers are gone or have to ask again."""
         gone = Outcome(Exit.FAILED, "the agent was restarted before this was done; ask again")
-        for row in self._database.rows("SELECT id FROM mailbox WHERE taken = 1 AND outcome IS NULL"):
+        for row in self._database.rows(
+            "SELECT id FROM mailbox WHERE taken = 1 AND outcome IS NULL"
+        ):
             self.answer(row["id"], gone)

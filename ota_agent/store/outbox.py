@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ota_agent.model.moment import maybe_time, to_time
 from ota_agent.model.report import Event
-from ota_agent.store.records import maybe_time, to_time
 
 if TYPE_CHECKING:
     from datetime import datetime

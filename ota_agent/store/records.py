@@ -36,7 +36,7 @@ class Failures:
     free_bytes: int | None
 
 
-def put_state(transaction: sqlite3.Connection, key: str, value: Any) -> None:
+def put_state(transaction: sqlite3.Connection, key: str, value: object) -> None:
     """Write one small JSON value inside a transaction; `Database.get` reads it."""
     transaction.execute("INSERT OR REPLACE INTO state VALUES(?, ?)", (key, json.dumps(value)))
 

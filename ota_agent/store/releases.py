@@ -218,6 +218,11 @@ class ReleaseStore:
         if release is not None and release not in {self.live(), self.previous()}:
             self.retire(release)
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether there is a tree that nobody needs."""
+        return _is_dir(self._paths.spare_dir)
+
     def drop_spare(self) -> None:
         """Delete the spare tree: it is worth less than the space that it takes."""
         with inodes.opened(self._database) as records:

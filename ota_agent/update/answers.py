@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def candidate(found: Candidate) -> Outcome:
-    """There is something to deploy."""
+    """Tell that there is something to deploy."""
     offer = found.offer
     return Outcome(
         Exit.DONE,
@@ -44,6 +44,7 @@ def failed(error: AgentError) -> Outcome:
 
 
 def of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Outcome:
+    """Give the outcome of a deployment that ended; `last_phase` is the last that was no ending."""
     data: dict[str, Any] = {
         "deployment": history.as_json(deployment, last_phase or deployment.phase)
     }
@@ -59,6 +60,6 @@ def of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Ou
 
 
 def held(deployment: Deployment | None, reason: NotYet) -> Outcome:
-    """A deployment has to wait."""
+    """Tell that a deployment has to wait."""
     shown = None if deployment is None else history.as_json(deployment, deployment.phase)
     return Outcome(Exit.NOTHING, f"waiting: {reason}", {"reason": "waiting", "deployment": shown})

@@ -79,34 +79,34 @@ class Asks:
     # --- what happens, and whom it answers -------------------------------------------------------
 
     def candidate(self, candidate: Candidate) -> None:
-        """There is something to deploy."""
+        """Answer who asked whether there is something to deploy."""
         for pending in self._of(Ask.CHECK):
             self._answer(pending, answers.candidate(candidate))
 
     def nothing(self, verdict: NoCandidate) -> None:
-        """There is nothing to deploy."""
+        """Answer who waits where there is nothing to deploy."""
         outcome = answers.nothing(verdict)
         for pending in self._of(Ask.CHECK, Ask.UPDATE):
             last = pending.last
             self._answer(pending, outcome if last is None else answers.of_deployment(last))
 
     def poll_failed(self, error: AgentError) -> None:
-        """The source gave no answer."""
+        """Answer whom a failing source leaves without one."""
         for pending in self._of(Ask.CHECK, Ask.UPDATE):
             self._answer(pending, answers.failed(error))
 
     def deployment_failed(self, error: AgentError) -> None:
-        """A deployment can neither go on nor end now."""
+        """Answer who waits for a deployment that can neither go on nor end now."""
         for pending in self._of(Ask.UPDATE, Ask.ROLLBACK):
             self._answer(pending, answers.failed(error))
 
     def held(self, deployment: Deployment | None, reason: NotYet) -> None:
-        """A deployment has to wait."""
+        """Answer who waits for a deployment that has to wait itself."""
         for pending in self._of(Ask.UPDATE):
             self._answer(pending, answers.held(deployment, reason))
 
     def ended(self, deployment: Deployment, last_phase: Phase, *, is_own: bool) -> None:
-        """A deployment ended; `is_own`: this process began it."""
+        """Answer who waits for this deployment; `is_own`: this process began it."""
         if deployment.kind is Kind.ROLLBACK:
             for pending in self._of(Ask.ROLLBACK):
                 if pending.command.args.get("deployment") == deployment.id:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ota_agent.model.manifest import Manifest, parse_manifest
 from ota_agent.model.release import Offer
@@ -90,7 +90,7 @@ class Job:
     device: Device
     progress: Progress
 
-    def note(self, **notes: Any) -> None:
+    def note(self, **notes: object) -> None:
         """Put something into the journal now, before the effect that it is about."""
         self.deployment = self.device.disk.journal.note(self.deployment, **notes)
 

@@ -1,4 +1,4 @@
-"""Drift: does the live tree still hold what its release holds, and is it brought back?"""
+"""Drift: whether the live tree still holds what its release holds, and bringing it back."""
 
 from __future__ import annotations
 

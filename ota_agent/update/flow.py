@@ -90,14 +90,15 @@ def crash_backoff(attempts: int) -> timedelta | None:
     """Give how long content that took the device down waits: the second attempt not at all."""
     if attempts < 2:  # noqa: PLR2004 - the second attempt may start at once
         return None
-    return min(CRASH_BACKOFF * 2 ** (attempts - 2), LONGEST_BACKOFF)
+    return min(CRASH_BACKOFF * (1 << min(attempts - 2, 16)), LONGEST_BACKOFF)
 
 
 def failure_backoff(count: int) -> timedelta | None:
     """Give how long a commit that failed without blame waits, growing up to a day."""
     if count < FAILURES_BEFORE_BACKOFF:
         return None
-    return min(FAILURE_BACKOFF * 2 ** min(count - FAILURES_BEFORE_BACKOFF, 16), LONGEST_BACKOFF)
+    doubled = 1 << min(count - FAILURES_BEFORE_BACKOFF, 16)
+    return min(FAILURE_BACKOFF * doubled, LONGEST_BACKOFF)
 
 
 def is_blamed(deployment: Deployment, error: AgentError, *, has_succeeded_here: bool) -> bool:

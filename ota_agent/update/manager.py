@@ -41,7 +41,7 @@ class OTAManager:
         self._verdicts = Verdicts(device, memory)
 
     def begin(self, candidate: Candidate, notes: Mapping[str, Any]) -> Deployment:
-        """Open the deployment of a candidate; `notes` tell who asked for it and what they accept."""
+        """Open the deployment of a candidate; `notes` tell who asked, and what they accept."""
         offer = candidate.offer
         return self._journal.begin(
             self._new(

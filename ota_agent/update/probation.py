@@ -79,36 +79,37 @@ def prove(job: Job) -> None:
 
     """
     manifest = job.manifest(job.target)
-    clock = job.device.clock
     red_before = set(job.deployment.notes.get(RED_BEFORE, ()))
     watches = [_Watch(spec, only_warns=str(spec) in red_before) for spec in manifest.probes]
-    started = clock.monotonic()
-    # Without this a probation of 0 seconds could never see `required` greens in a row.
-    length_s = max(
-        [manifest.probation_s, *(watch.spec.interval_s * watch.spec.required for watch in watches)]
-    )
-    while True:
-        elapsed_s = clock.monotonic() - started
-        for watch in watches:
-            if elapsed_s >= watch.due_s:
-                watch.look(job)
-                watch.due_s = elapsed_s + watch.spec.interval_s
-            if watch.has_failed and not watch.only_warns:
-                _fail(watch, "turned red during probation")
+    started = job.device.clock.monotonic()
+    while not _is_over(job, watches, manifest.probation_s, started):
         job.progress.advance()
-        green = all(watch.is_green or watch.only_warns for watch in watches)
-        if elapsed_s >= manifest.probation_s and green:
-            break
-        if elapsed_s >= length_s:
-            for watch in watches:
-                # One that has begun to be green may finish its row: slow starters are no failures.
-                if watch.greens == 0 and not watch.only_warns:
-                    _fail(watch, "is not green at the end of probation")
+        elapsed_s = job.device.clock.monotonic() - started
         job.progress.wait(_pause_s(watches, elapsed_s, manifest.probation_s))
     for watch in watches:
         if not watch.is_green:
             _log.warning("probe was red before the update and still is", probe=str(watch.spec))
     _require_connection(job, started)
+
+
+def _is_over(job: Job, watches: list[_Watch], probation_s: float, started: float) -> bool:
+    """Look at what is due; tell whether the release has proved itself, ProbeFailed if it cannot."""
+    elapsed_s = job.device.clock.monotonic() - started
+    for watch in watches:
+        if elapsed_s >= watch.due_s:
+            watch.look(job)
+            watch.due_s = elapsed_s + watch.spec.interval_s
+        if watch.has_failed and not watch.only_warns:
+            _fail(watch, "turned red during probation")
+    waited_for = [watch for watch in watches if not watch.is_green and not watch.only_warns]
+    # Without the second bound a probation of 0 seconds could never see `required` greens in a row.
+    rows_s = [watch.spec.interval_s * watch.spec.required for watch in watches]
+    if elapsed_s >= max([probation_s, *rows_s]):
+        for watch in waited_for:
+            # One that has begun to be green may finish its row: slow starters are no failures.
+            if watch.greens == 0:
+                _fail(watch, "is not green at the end of probation")
+    return elapsed_s >= probation_s and not waited_for
 
 
 def _fail(watch: _Watch, how: str) -> None:

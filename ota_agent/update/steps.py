@@ -15,6 +15,7 @@ from ota_agent import log
 from ota_agent.errors import (
     AgentError,
     BackupUnusable,
+    DiskFull,
     HookFailed,
     NotYet,
     StoreDamaged,
@@ -25,6 +26,7 @@ from ota_agent.model.release import Release
 from ota_agent.store import persist, records, space
 from ota_agent.update import gates, inspection, probation
 from ota_agent.update.drift import KeptTree
+from ota_agent.update.retention import make_room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +73,8 @@ def stage(job: Job) -> Deployment:
         files=staged.files,
         size_bytes=staged.size_bytes,
         staged_at=device.clock.now(),
-        live_at=known and known.live_at,
-        succeeded_at=known and known.succeeded_at,
+        live_at=None if known is None else known.live_at,
+        succeeded_at=None if known is None else known.succeeded_at,
     )
     with device.disk.database.transaction() as transaction:
         records.save_release(transaction, release)
@@ -197,7 +199,14 @@ def _require_space(job: Job, entries: Sequence[Entry]) -> None:
     old = job.manifest(live).persist
     need += gates.Need(*device.disk.backups.data_size([spec.path for spec in old if spec.backup]))
     reserve = gates.Need(device.config.disk.reserve_bytes, device.config.disk.reserve_inodes)
-    gates.require_space(need, space.free(device.disk.paths.work_dir), reserve)
+    while True:
+        try:
+            gates.require_space(need, space.free(device.disk.paths.work_dir), reserve)
+        except DiskFull:
+            if not make_room(device):
+                raise
+        else:
+            return
 
 
 def _mend_target(job: Job) -> None:

@@ -62,7 +62,7 @@ class Supervisor:
         wake: Callable[[], None],
         interval_s: Callable[[], float],
     ) -> None:
-        """Have `manager` carry deployments out; one that waits for nobody is asked each interval."""
+        """Have `manager` deploy; what waits without a term is asked again each interval."""
         self._manager = manager
         self._journal = journal
         self._clock = clock
@@ -137,8 +137,10 @@ class Supervisor:
         try:
             ended: Deployment = worker.result()
         except NotYet as reason:
-            until = reason.until and (reason.until - self._clock.now()).total_seconds()
-            self.due_at = now + (self._interval_s() if until is None else max(0.0, until))
+            pause_s = self._interval_s()
+            if reason.until is not None:
+                pause_s = max(0.0, (reason.until - self._clock.now()).total_seconds())
+            self.due_at = now + pause_s
             return Held(self.deployment, reason)
         except Stopped:
             return None

@@ -37,7 +37,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the functions above, each with its own type
-    """Import a function when it is first asked for: `status` has no time for git and its friends."""
+    """Import a function when it is first asked for: `status` has no time for git."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

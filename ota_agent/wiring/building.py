@@ -9,8 +9,8 @@ from semver import Version
 
 from ota_agent import __version__, log
 from ota_agent.agent import Agent, Parts
-from ota_agent.detect.lookout import Lookout
-from ota_agent.errors import ConfigError, WorkDirForeign, WorkDirUnusable
+from ota_agent.detect.lookout import Able, Lookout
+from ota_agent.errors import ConfigError, WorkDirForeign
 from ota_agent.heartbeat.display import Display
 from ota_agent.heartbeat.sender import Heartbeat
 from ota_agent.host import facts
@@ -42,8 +42,6 @@ from ota_agent.wiring.reading import DEVICE_ID, take_picture
 from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ota_agent.config import Config
     from ota_agent.model.command import Outcome
     from ota_agent.remote.access import Access
@@ -101,15 +99,8 @@ def build_agent(config: Config, device_id: str | None, *, once: bool) -> Agent:
             walk=AncestryWalk(git, reach, store=paths.repo_dir, scratch=paths.scratch_dir),
             connection=Connection(clock, retries=ONCE if once else EACH_POLL),
         )
-        lookout = Lookout(
-            config,
-            source,
-            database,
-            disk.releases.live,
-            clock,
-            agent_version=Version.parse(__version__),
-            commands_allowed=_runs_commands(config),
-        )
+        able = Able(Version.parse(__version__), runs_commands=_runs_commands(config))
+        lookout = Lookout(config, source, database, clock, able)
         device = Device(
             device_id=identity,
             config=config,
