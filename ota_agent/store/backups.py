@@ -245,9 +245,15 @@ class BackupStore:
 
     def _has_data(self, backup: Backup) -> bool:
         data = self._dir(backup.deployment) / DATA
-        return bool(backup.data) and all(
-            what is Kept.ABSENT or os.path.lexists(data / path)
-            for path, what in backup.data.items()
+        # The directory is looked at too: of paths that were absent it holds nothing, and it has
+        # been dropped all the same.
+        return (
+            bool(backup.data)
+            and data.is_dir()
+            and all(
+                what is Kept.ABSENT or os.path.lexists(data / path)
+                for path, what in backup.data.items()
+            )
         )
 
     def _swap(self, deployment_id: str, name: str, data: str, aside: str) -> Swap:

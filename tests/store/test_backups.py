@@ -433,6 +433,15 @@ def test_backup_without_data_does_not_use_up_what_may_be_kept(device: Device) ->
     assert "1-a" not in data_kept(device)
 
 
+def test_backup_of_paths_that_were_absent_is_dropped_once(device: Device) -> None:
+    device.take("d1", "not/there")
+    device.take("d2", "data")
+    device.take("d3", "data")
+    for _ in range(2):
+        device.store.prune(keep=5, keep_data=1, never=set())
+        assert data_kept(device) == ["d3"]
+
+
 def test_deployments_in_need_of_their_backup_keep_it(device: Device) -> None:
     for number in range(1, 5):
         device.take(f"{number}-a", "data")
