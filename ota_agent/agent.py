@@ -17,11 +17,9 @@ from ota_agent.detect.poller import Poller
 from ota_agent.errors import AgentError, Crashed, Stopped
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.verdict import Candidate, NoCandidate
-from ota_agent.update import answers
 from ota_agent.update.asks import Asks, may_try_another
 from ota_agent.update.drift import DriftWatch
 from ota_agent.update.supervisor import Broken, Ended, Held, Supervisor
-from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +73,7 @@ class Agent:
         self._is_stopping = False
         self._asks = Asks(parts.device, parts.manager, parts.mailbox)
         self._poller = Poller(
-            parts.lookout, self._clock, self._wake.set, parts.device.config.poll_interval_s
+            parts.lookout, self._clock, self._wake.set, parts.device.config, parts.device.disk.paths
         )
         self._drift = DriftWatch(parts.device, self._wake.set)
         self._flight = Supervisor(
@@ -85,7 +83,6 @@ class Agent:
             self._wake.set,
             self._poller.interval_s,
         )
-        self._wake_seen = self._wake_time()
 
     def run(self) -> int:
         """Run as the daemon until SIGTERM or SIGINT; gives the exit code."""
@@ -108,17 +105,6 @@ class Agent:
         return pending.outcome or Outcome(
             Exit.FAILED, "stopped before the end; the next run goes on"
         )
-
-    def look(self) -> Outcome:
-        """Look at the source once and tell what would be deployed; nothing is."""
-        self._parts.reset_breaker()
-        try:
-            verdict = self._parts.lookout.look(Unwatched(), fresh=True)
-        except AgentError as error:
-            return answers.failed(error)
-        if isinstance(verdict, Candidate):
-            return answers.candidate(verdict)
-        return answers.nothing(verdict)
 
     def close(self) -> None:
         """Let go of the work_dir."""
@@ -191,12 +177,12 @@ class Agent:
                 case Ask.RETRY:
                     self._asks.retry(pending)
                     self._poller.hurry()
-                case Ask.CHECK | Ask.UPDATE:
+                case Ask.CHECK:
                     self._poller.hurry()
-        woken = self._wake_time()
-        if woken != self._wake_seen:
-            self._wake_seen = woken
-            self._poller.hurry()
+                case Ask.UPDATE:
+                    self._poller.hurry()
+                    self._flight.hurry()
+        self._poller.heed_wake_file()
 
     # --- deployments -----------------------------------------------------------------------------
 
@@ -205,6 +191,12 @@ class Agent:
             rollback = self._asks.begin_rollback()
             if rollback is not None:
                 self._flight.take(rollback)
+        if not self._flight.is_due:
+            return
+        if self._drift.worker is not None:
+            # Only one hand at a time changes what is live: a repair makes room for a deployment.
+            self._drift.worker.end(Stopped("a deployment is due"))
+            return
         self._flight.begin_if_due()
 
     def _watch_deployment(self) -> None:
@@ -261,7 +253,7 @@ class Agent:
                 self._asks.poll_failed(error)
             case NoCandidate() as verdict:
                 self._source_answered()
-                _log.info("nothing to deploy", reason=verdict.reason, message=verdict.message)
+                self._parts.display.nothing_new(verdict)
                 if self._flight.is_idle:
                     self._asks.nothing(verdict)
             case Candidate() as candidate:
@@ -303,12 +295,6 @@ class Agent:
         due_s = min(moments) - self._clock.monotonic()
         # What is due and has not begun waits for a worker, which wakes the loop when it ends.
         return TICK_S if due_s <= 0 else min(TICK_S, due_s)
-
-    def _wake_time(self) -> float:
-        try:
-            return self._parts.device.disk.paths.wake_file.stat().st_mtime
-        except OSError:
-            return 0.0
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._is_stopping = self._is_stopping or number != signal.SIGUSR1

@@ -109,7 +109,7 @@ def _act(
     command = Command(ask, args or {}, asked_by())
     pid = wiring.running_agent(config)
     if pid is None:
-        _say(f"no agent runs here: this command is going to {intent}", as_json=as_json)
+        _say(f"no agent runs here, so this command does it itself: {intent}", as_json=as_json)
         open_log(config, quiet=True)
         try:
             finish(_execute(config, command), as_json=as_json)

@@ -23,6 +23,8 @@ def clock(text: str) -> str:
 def ago(text: str, now: datetime) -> str:
     """Write how long ago a time is; a clock that was set back makes it later."""
     seconds = (now - moment(text)).total_seconds()
+    if abs(seconds) < 1:
+        return "just now"
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
 
 

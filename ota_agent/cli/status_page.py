@@ -39,8 +39,9 @@ def lines(status: Status, now: datetime) -> list[str]:
     page += _fact("quarantine", *_quarantine(status["quarantine"], now))
     page += _fact("last error", *_error(status["last_error"], now))
     page += _fact("outbox", *_outbox(status["outbox"], now))
-    for name, connection in (status["connections"] or {}).items():
-        page += _fact(name, *_connection(connection, now))
+    connections = status["connections"]
+    page += _fact("source", *_connection(connections["source"], now, "not known, no agent runs"))
+    page += _fact("supabase", *_connection(connections["supabase"], now, "not used"))
     page += _fact("agent", *_agent(status["agent"], now))
     return page
 
@@ -149,9 +150,9 @@ def _outbox(outbox: Status | None, now: datetime) -> tuple[str]:
     return (f"{outbox['rows']} {noun}, {size(outbox['bytes'] or 0)}{oldest}",)
 
 
-def _connection(connection: Status | None, now: datetime) -> tuple[str, str | None]:
+def _connection(connection: Status | None, now: datetime, none: str) -> tuple[str, str | None]:
     if connection is None:
-        return "not used", None
+        return none, None
     text = str(connection["state"] or "unknown")
     if connection["since"]:
         text += f", since {_at(connection['since'], now)}"

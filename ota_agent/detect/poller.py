@@ -12,8 +12,10 @@ from ota_agent.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ota_agent.config import Config
     from ota_agent.detect.lookout import Lookout
     from ota_agent.ports import Clock
+    from ota_agent.store.paths import Paths
 
 JITTER = 0.1  # a fleet that was switched on together must not poll together
 LONGEST_BACKOFF_S = 900.0
@@ -27,13 +29,20 @@ class Poller:
     """At most one poll at a time; each failure in a row doubles the pause, drawn at random."""
 
     def __init__(
-        self, lookout: Lookout, clock: Clock, wake: Callable[[], None], interval_s: float
+        self,
+        lookout: Lookout,
+        clock: Clock,
+        wake: Callable[[], None],
+        config: Config,
+        paths: Paths,
     ) -> None:
-        """Poll through `lookout` every `interval_s` seconds; the first time at once."""
+        """Poll through `lookout` every `poll_interval_s` seconds; the first time at once."""
         self._lookout = lookout
         self._clock = clock
         self._wake = wake
-        self._interval_s = interval_s
+        self._interval_s = config.poll_interval_s
+        self._wake_file = paths.wake_file
+        self._wake_seen = self._woken_at()
         self._failures = 0
         self.worker: Worker | None = None
         self.due_at = clock.monotonic()
@@ -45,6 +54,13 @@ class Poller:
     def hurry(self) -> None:
         """Look as soon as possible."""
         self.due_at = self._clock.monotonic()
+
+    def heed_wake_file(self) -> None:
+        """Look as soon as possible when somebody has touched the wake file."""
+        woken_at = self._woken_at()
+        if woken_at != self._wake_seen:
+            self._wake_seen = woken_at
+            self.hurry()
 
     def wait_for_clock(self) -> None:
         """Look later: the wall clock is not set yet."""
@@ -87,6 +103,12 @@ class Poller:
             return None
         self._failures = 0
         return answer
+
+    def _woken_at(self) -> float:
+        try:
+            return self._wake_file.stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _pause_s(self, error: AgentError) -> float:
         longest = min(self._interval_s * 2**self._failures, LONGEST_BACKOFF_S)

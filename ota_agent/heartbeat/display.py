@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ota_agent.model.deployment import Deployment
+    from ota_agent.model.verdict import NoCandidate
     from ota_agent.ports import Clock
     from ota_agent.status import StatusBoard
     from ota_agent.store.database import Database
@@ -44,6 +45,7 @@ class Display:
         self._clock = clock
         self._take = take
         self._shown = ""
+        self._told = ""
 
     def refresh(self) -> None:
         """Bring status.json up to date; a full disk must not stop the loop."""
@@ -80,6 +82,12 @@ class Display:
         if self._board.doing.waiting is not None or self._database.get(picture.WAITING):
             self._board.go_on()
             self._database.put(picture.WAITING, None)
+
+    def nothing_new(self, verdict: NoCandidate) -> None:
+        """Say why there is nothing to deploy: once, not at every poll."""
+        if verdict.message != self._told:
+            _log.info("nothing to deploy", reason=verdict.reason, message=verdict.message)
+        self._told = verdict.message
 
     def source_answered(self) -> None:
         """Show that the source is there; what it failed with before is over."""

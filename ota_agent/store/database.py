@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _SCHEMA = """
-CREATE TABLE state(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE deployments(
+CREATE TABLE IF NOT EXISTS state(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deployments(
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, kind TEXT NOT NULL,
   commit_id TEXT NOT NULL, ref TEXT NOT NULL, tag_object TEXT, version TEXT, tree TEXT,
   release TEXT, from_release TEXT, from_previous TEXT,
@@ -34,36 +34,38 @@ CREATE TABLE deployments(
   crashes INTEGER NOT NULL DEFAULT 0, clean_stop INTEGER NOT NULL DEFAULT 0,
   error TEXT, bytes_fetched INTEGER NOT NULL DEFAULT 0, notes TEXT NOT NULL DEFAULT '{}',
   open INTEGER);
-CREATE UNIQUE INDEX one_in_flight ON deployments(open) WHERE open = 1;
-CREATE TABLE releases(
+CREATE UNIQUE INDEX IF NOT EXISTS one_in_flight ON deployments(open) WHERE open = 1;
+CREATE TABLE IF NOT EXISTS releases(
   id TEXT PRIMARY KEY, commit_id TEXT NOT NULL, tree TEXT NOT NULL, version TEXT,
   manifest TEXT NOT NULL, files INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
   staged_at TEXT NOT NULL, live_at TEXT, succeeded_at TEXT);
-CREATE TABLE quarantine(
+CREATE TABLE IF NOT EXISTS quarantine(
   tree TEXT PRIMARY KEY, release TEXT NOT NULL, commits TEXT NOT NULL, code TEXT NOT NULL,
   message TEXT NOT NULL, at TEXT NOT NULL, attempts INTEGER NOT NULL);
-CREATE TABLE attempts(tree TEXT PRIMARY KEY, crashes INTEGER NOT NULL, not_before TEXT);
-CREATE TABLE failures(
+CREATE TABLE IF NOT EXISTS attempts(
+  tree TEXT PRIMARY KEY, crashes INTEGER NOT NULL, not_before TEXT);
+CREATE TABLE IF NOT EXISTS failures(
   commit_id TEXT PRIMARY KEY, count INTEGER NOT NULL, not_before TEXT,
   wasted_bytes INTEGER NOT NULL, code TEXT NOT NULL, free_bytes INTEGER);
-CREATE TABLE marks(
+CREATE TABLE IF NOT EXISTS marks(
   project TEXT NOT NULL, channel TEXT NOT NULL, commit_id TEXT NOT NULL, version TEXT,
   PRIMARY KEY(project, channel));
-CREATE TABLE facts(commit_id TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE outbox(
+CREATE TABLE IF NOT EXISTS facts(commit_id TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox(
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at TEXT NOT NULL,
   body TEXT NOT NULL, terminal INTEGER NOT NULL);
-CREATE TABLE mailbox(
+CREATE TABLE IF NOT EXISTS mailbox(
   id INTEGER PRIMARY KEY AUTOINCREMENT, ask TEXT NOT NULL, args TEXT NOT NULL,
   asked_by TEXT NOT NULL, asked_at TEXT NOT NULL, taken INTEGER NOT NULL DEFAULT 0,
   outcome TEXT);
-CREATE TABLE inodes(
+CREATE TABLE IF NOT EXISTS inodes(
   ino INTEGER PRIMARY KEY, object TEXT NOT NULL, size_bytes INTEGER NOT NULL,
   mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL);
 """
 
-_FULL = {sqlite3.SQLITE_FULL}
-_FAULTS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+BUSY_TIMEOUT_S = 10.0
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PRIMARY_CODE_MASK = 0xFF  # an extended result code keeps the primary one in its low byte
 
 
@@ -93,7 +95,8 @@ class Database:
             try:
                 connection = _connect(file)
             except sqlite3.DatabaseError as error:
-                if _code(error) in _FULL | _FAULTS:
+                # Of a full, read-only or busy one nothing is lost: that passes.
+                if _code(error) not in _DAMAGED:
                     raise
                 for suffix in ("", "-wal", "-shm"):
                     damaged = file.with_name(file.name + suffix)
@@ -152,17 +155,23 @@ class Database:
 
 def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        file, timeout=10, isolation_level=None, check_same_thread=False, cached_statements=256
+        file,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
     )
     try:
         connection.row_factory = sqlite3.Row
+        version = _checked_version(file, connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA journal_size_limit=4194304")
-        if _checked_version(file, connection) == 0:
+        if version == 0:
+            # Another process may be at it too: whoever comes second finds it done.
             connection.executescript(
-                f"BEGIN;{_SCHEMA}"
-                f"INSERT INTO state VALUES('epoch', '\"{uuid.uuid4()}\"');"
+                f"BEGIN IMMEDIATE;{_SCHEMA}"
+                f"INSERT OR IGNORE INTO state VALUES('epoch', '\"{uuid.uuid4()}\"');"
                 f"PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
             )
     except BaseException:
@@ -179,7 +188,9 @@ def _checked_version(file: Path, connection: sqlite3.Connection) -> int:
             f" this one knows {SCHEMA_VERSION})"
         )
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("malformed")
+        malformed = sqlite3.DatabaseError("malformed")
+        malformed.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise malformed
     return version
 
 
@@ -192,7 +203,7 @@ def _disk_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _code(error) in _FULL:
+        if _code(error) == sqlite3.SQLITE_FULL:
             message = f"no space left for {file}"
             raise DiskFull(message) from error
         message = f"the database {file} cannot be used: {error}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ota_agent import log
+from ota_agent.errors import StoreDamaged
 from ota_agent.model.manifest import Manifest, parse_manifest
 from ota_agent.model.release import Offer
 from ota_agent.model.version import parse_version
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
     from ota_agent.model.verdict import Facts, NoCandidate
     from ota_agent.ports import Clock, Host, ObjectStore, Progress, ReleaseSource
     from ota_agent.store.backups import BackupStore
+    from ota_agent.store.ballast import Ballast
     from ota_agent.store.database import Database
     from ota_agent.store.journal import Journal
     from ota_agent.store.paths import Paths
     from ota_agent.store.releases import ReleaseStore
+
+_log = log.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Disk:
     objects: ObjectStore
     releases: ReleaseStore
     backups: BackupStore
+    ballast: Ballast
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +83,18 @@ class Device:
         return None if release is None else records.releases(self.disk.database).get(release)
 
     def entries(self, release: str, progress: Progress) -> list[Entry]:
-        """List the content of a release on this disk; empty when its origin is not known."""
+        """List the content of a release on this disk; empty when nobody can tell any more.
+
+        A live release must not depend on the object store: an update has to get past a damaged one.
+        """
         known = self.release(release)
-        return [] if known is None else self.disk.objects.listing(known.tree, progress)
+        if known is None:
+            return []
+        try:
+            return self.disk.objects.listing(known.tree, progress)
+        except StoreDamaged as error:
+            _log.warning("content of a release not known", release=release, error=error.message)
+            return []
 
 
 @dataclass(slots=True)

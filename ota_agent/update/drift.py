@@ -9,6 +9,7 @@ from ota_agent import log
 from ota_agent.errors import AgentError, Stopped
 from ota_agent.model.manifest import parse_manifest
 from ota_agent.model.moment import to_text
+from ota_agent.model.release import Offer
 from ota_agent.store import atomic, records
 from ota_agent.worker import Worker
 
@@ -45,6 +46,8 @@ class KeptTree:
             return None
         persistent = [spec.path for spec in parse_manifest(known.manifest).persist]
         entries = device.entries(known.id, progress)
+        if not entries:
+            return None
         return cls(device, known.id, entries, persistent, progress)
 
     def scan(self, ignore: Sequence[str]) -> Drift:
@@ -77,6 +80,7 @@ def look(device: Device, progress: Progress) -> None:
     kept = None if config.mode == "ignore" else KeptTree.of(device, live, progress)
     if kept is None:
         device.disk.database.put(STATE, None)
+        _recall(device, live, progress)
         return
     drift = kept.scan(config.ignore)
     repaired: tuple[str, ...] = ()
@@ -88,6 +92,16 @@ def look(device: Device, progress: Progress) -> None:
         repaired = drift.damage
     differing = tuple(path for path in drift.paths if path not in set(repaired))
     _remember(device, differing, repaired)
+
+
+def _recall(device: Device, live: str | None, progress: Progress) -> None:
+    """Fetch the content of the live release again when the object store was begun anew."""
+    known = device.release(live)
+    if known is None or known.id in device.disk.objects.held():
+        return
+    device.source.fetch(Offer(known.commit, ""), progress)
+    device.disk.objects.keep(known.id, known.commit)
+    _log.info("content of the live release fetched again", release=known.id)
 
 
 def _remember(device: Device, differing: tuple[str, ...], repaired: tuple[str, ...]) -> None:

@@ -11,7 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ota_agent import log
-from ota_agent.errors import AgentError, Crashed, ReleaseRefused, ReleaseRejected, Superseded
+from ota_agent.errors import (
+    AgentError,
+    Crashed,
+    DiskFull,
+    ReleaseRefused,
+    ReleaseRejected,
+    StoreDamaged,
+    Superseded,
+)
 from ota_agent.model.deployment import Deployment, Failure, Kind, Phase
 from ota_agent.update import flow
 from ota_agent.update.device import Device, Job
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
 _log = log.get_logger(__name__)
 
 COMMIT_RETRY_S = 5.0
+# Phases in which damaged objects mean that the store is to be fetched again.
+REBUILD = frozenset({Phase.FETCH, Phase.VERIFY, Phase.STAGE})
 
 
 class OTAManager:
@@ -89,6 +99,7 @@ class OTAManager:
             deployment = self._step(deployment, progress)
         if deployment.phase is Phase.SUCCEEDED:
             prune(self._device, progress)
+            self._device.disk.ballast.hold()
         return deployment
 
     def resume(self) -> Deployment | None:
@@ -167,8 +178,16 @@ class OTAManager:
                 if isinstance(error, root)
             )  # fmt: skip
             deployment = replace(deployment, notes={**deployment.notes, "blames": blames})
-        also = self._verdicts.of_failure(deployment, error)
-        return self._enter(self._with_error(deployment, error), phase, *also)
+        if isinstance(error, StoreDamaged) and deployment.phase in REBUILD:
+            self._device.disk.objects.set_aside()
+        deployment = self._with_error(deployment, error)
+        try:
+            return self._enter(deployment, phase, *self._verdicts.of_failure(deployment, error))
+        except DiskFull:
+            # A full disk must not keep a bad release live for want of a few bytes.
+            if not self._device.disk.ballast.drop():
+                raise
+            return self._enter(deployment, phase, *self._verdicts.of_failure(deployment, error))
 
     def _enter(
         self,

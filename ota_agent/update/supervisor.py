@@ -107,12 +107,20 @@ class Supervisor:
         self.deployment, self._is_own = deployment, True
         self.due_at = self._clock.monotonic()
 
+    def hurry(self) -> None:
+        """Ask a deployment that waits again as soon as possible."""
+        self.due_at = self._clock.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a deployment should be put on a worker now."""
+        may_begin = self.deployment is not None and self._worker is None
+        return may_begin and self._clock.monotonic() >= self.due_at
+
     def begin_if_due(self) -> None:
         """Put the deployment on a worker when its time has come."""
         deployment = self.deployment
-        if deployment is None or self._worker is not None:
-            return
-        if self._clock.monotonic() >= self.due_at:
+        if deployment is not None and self.is_due:
             self._worker = Worker(
                 "deploy",
                 lambda work: self._deploy(deployment, work),

@@ -10,13 +10,14 @@ from semver import Version
 from ota_agent import __version__, log
 from ota_agent.agent import Agent, Parts
 from ota_agent.detect.lookout import Able, Lookout
-from ota_agent.errors import ConfigError, WorkDirForeign
+from ota_agent.errors import AgentError, ConfigError, WorkDirForeign
 from ota_agent.heartbeat.display import Display
 from ota_agent.heartbeat.sender import Heartbeat
 from ota_agent.host import facts
 from ota_agent.host.clock import SystemClock, clock_is_set
 from ota_agent.host.host import LocalHost
 from ota_agent.host.sdnotify import Notifier
+from ota_agent.model.verdict import Candidate
 from ota_agent.remote.access import Credentials, SshFiles, access
 from ota_agent.remote.ancestry import AncestryWalk
 from ota_agent.remote.connection import Connection, Retries
@@ -27,6 +28,7 @@ from ota_agent.remote.local_sink import LocalSink
 from ota_agent.status import StatusBoard
 from ota_agent.store import atomic, workdir
 from ota_agent.store.backups import BackupStore
+from ota_agent.store.ballast import Ballast
 from ota_agent.store.database import Database
 from ota_agent.store.journal import Journal
 from ota_agent.store.lock import AgentLock, ChildrenLock
@@ -35,6 +37,7 @@ from ota_agent.store.memory import Memory
 from ota_agent.store.paths import Paths
 from ota_agent.store.releases import ReleaseStore
 from ota_agent.store.trust import TrustFile
+from ota_agent.update import answers
 from ota_agent.update.device import Device, Disk, Rules
 from ota_agent.update.manager import OTAManager
 from ota_agent.update.recovery import recover
@@ -54,6 +57,25 @@ EACH_POLL = Retries(attempts=1)  # the daemon comes back by itself
 
 
 def build_agent(config: Config, device_id: str | None, *, once: bool) -> Agent:
+    """Take the work_dir and make the agent that runs it, see `build_parts`."""
+    return Agent(build_parts(config, device_id, once=once))
+
+
+def check_now(config: Config) -> Outcome:
+    """Look at the source once, without an agent, and tell what would be deployed; nothing is."""
+    parts = build_parts(config, None, once=True)
+    try:
+        verdict = parts.lookout.look(Unwatched(), fresh=True)
+    except AgentError as error:
+        return answers.failed(error)
+    finally:
+        parts.close()
+    if isinstance(verdict, Candidate):
+        return answers.candidate(verdict)
+    return answers.nothing(verdict)
+
+
+def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
     """Take the work_dir and wire everything; `close` of the agent lets go again.
 
     Raises:
@@ -89,6 +111,7 @@ def build_agent(config: Config, device_id: str | None, *, once: bool) -> Agent:
             objects=objects,
             releases=ReleaseStore(paths, objects, database),
             backups=BackupStore(paths),
+            ballast=Ballast(paths),
         )
         disk.releases.empty_staging()
         reach = _access(config)
@@ -114,11 +137,14 @@ def build_agent(config: Config, device_id: str | None, *, once: bool) -> Agent:
         )
         memory = Memory(database, TrustFile(paths.trust_file))
         recover(device, memory)
+        disk.ballast.hold()
 
         def take() -> dict[str, Any]:
             return take_picture(config, database, board, owner)
 
-        parts = Parts(
+        if config.supabase_url is not None:
+            _log.warning("reports stay on this device: this version does not send to Supabase yet")
+        return Parts(
             device=device,
             manager=OTAManager(device, memory),
             lookout=lookout,
@@ -132,18 +158,6 @@ def build_agent(config: Config, device_id: str | None, *, once: bool) -> Agent:
             reset_breaker=source.breaker.reset,
             close=closing.pop_all().close,
         )
-        if config.supabase_url is not None:
-            _log.warning("reports stay on this device: this version does not send to Supabase yet")
-        return Agent(parts)
-
-
-def check_now(config: Config) -> Outcome:
-    """Look at the source once, without an agent; deploys nothing."""
-    agent = build_agent(config, None, once=True)
-    try:
-        return agent.look()
-    finally:
-        agent.close()
 
 
 def _access(config: Config) -> Access:

@@ -7,6 +7,7 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from ota_agent.errors import WorkDirUnusable
 from ota_agent.heartbeat import picture
 from ota_agent.host.clock import SystemClock
 from ota_agent.model import history
@@ -51,8 +52,13 @@ def read_status(config: Config | Outline) -> dict[str, Any]:
 def read_history(config: Config | Outline, limit: int | None) -> list[dict[str, Any]]:
     """Give the deployments of `history --json`, newest first."""
     paths = Paths(config.work_dir)
-    if not paths.database_file.exists():
+    if not paths.private_dir.is_dir():
         return []
+    if not os.access(paths.database_file, os.R_OK | os.W_OK):
+        raise WorkDirUnusable(
+            f"the history in {paths.private_dir} may not be read by this user",
+            hint="Ask as the agent's own user, or with sudo.",
+        )
     with closing(Database.open(paths.database_file)) as database:
         journal = Journal(database, SystemClock())
         return [history.as_json(*found) for found in journal.history(limit)]
