@@ -44,6 +44,7 @@ def test_time_is_told_from_now() -> None:
     assert phrases.clock("2026-03-01T11:58:30.5Z") == "2026-03-01 11:58"
     assert phrases.ago("2026-03-01T11:59:30Z", NOW) == "30 s ago"
     assert phrases.ago("2026-03-01T12:00:30Z", NOW) == "in 30 s"
+    assert phrases.ago("2026-03-01T11:59:59.5Z", NOW) == "just now"
 
 
 def test_long_text_keeps_both_ends() -> None:
