@@ -76,13 +76,8 @@ class Agent:
             parts.lookout, self._clock, self._wake.set, parts.device.config, parts.device.disk.paths
         )
         self._drift = DriftWatch(parts.device, self._wake.set)
-        self._flight = Supervisor(
-            parts.manager,
-            parts.device.disk.journal,
-            self._clock,
-            self._wake.set,
-            self._poller.interval_s,
-        )
+        journal, interval_s = parts.device.disk.journal, self._poller.interval_s
+        self._flight = Supervisor(parts.manager, journal, self._clock, self._wake.set, interval_s)
 
     def run(self) -> int:
         """Run as the daemon until SIGTERM or SIGINT; gives the exit code."""
@@ -102,9 +97,7 @@ class Agent:
         while pending.outcome is None and not self._is_stopping:
             self._turn()
         self._stop()
-        return pending.outcome or Outcome(
-            Exit.FAILED, "stopped before the end; the next run goes on"
-        )
+        return pending.outcome or Outcome(Exit.FAILED, "stopped; the next run goes on")
 
     def close(self) -> None:
         """Let go of the work_dir."""
@@ -217,9 +210,9 @@ class Agent:
                 assert_never(never)
 
     def _ended(self, news: Ended) -> None:
-        ended = news.deployment
-        self._parts.display.deployment_ended(ended)
-        self._parts.display.goes_on()
+        ended, display = news.deployment, self._parts.display
+        display.deployment_ended(ended)
+        display.goes_on()
         self._parts.heartbeat.hurry()
         self._drift.hurry()
         last_phase = self._parts.device.disk.journal.last_phase(ended)

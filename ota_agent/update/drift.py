@@ -77,9 +77,11 @@ def look(device: Device, progress: Progress) -> None:
     is reported and never removed.
     """
     live, config = device.disk.releases.live(), device.config.drift
-    kept = None if config.mode == "ignore" else KeptTree.of(device, live, progress)
-    if kept is None:
+    if config.mode == "ignore":
         device.disk.database.put(STATE, None)
+        return
+    kept = KeptTree.of(device, live, progress)
+    if kept is None:
         _recall(device, live, progress)
         return
     drift = kept.scan(config.ignore)
@@ -97,7 +99,7 @@ def look(device: Device, progress: Progress) -> None:
 def _recall(device: Device, live: str | None, progress: Progress) -> None:
     """Fetch the content of the live release again when the object store was begun anew."""
     known = device.release(live)
-    if known is None or known.id in device.disk.objects.held():
+    if known is None:
         return
     device.source.fetch(Offer(known.commit, ""), progress)
     device.disk.objects.keep(known.id, known.commit)
