@@ -41,12 +41,9 @@ class Follower:
         self.clock = FakeClock()
         self.progress = FakeProgress(self.clock)
         self.connection = Connection(self.clock, retries=retries)
+        self.walk = AncestryWalk(git, reached, store=objects.path, scratch=scratch, depths=depths)
         self.source = GitSource(
-            reached,
-            git=git,
-            objects=objects,
-            walk=AncestryWalk(git, reached, store=objects.path, scratch=scratch, depths=depths),
-            connection=self.connection,
+            reached, git=git, objects=objects, walk=self.walk, connection=self.connection
         )
 
     def fetch(self, offer: Offer) -> int:
@@ -91,10 +88,9 @@ def progress() -> FakeProgress:
 class Devices:
     """Makes devices that follow an address."""
 
-    def __init__(self, git: Git, objects: GitObjects, scratch: Path) -> None:
-        self._git = git
+    def __init__(self, objects: GitObjects, directory: Path) -> None:
         self._objects = objects
-        self._scratch = scratch
+        self._directory = directory
 
     def following(
         self,
@@ -103,14 +99,25 @@ class Devices:
         token: str | None = None,
         depths: Depths | None = None,
         retries: Retries | None = None,
+        stall_s: float = 20,
     ) -> Follower:
         credentials = None if token is None else Credentials("oauth2", token)
         reached = access(url, credentials=credentials)
-        return Follower(
-            self._git, self._objects, self._scratch, reached, depths=depths, retries=retries
-        )
+        return self.reaching(reached, depths=depths, retries=retries, stall_s=stall_s)
+
+    def reaching(
+        self,
+        reached: Access,
+        *,
+        depths: Depths | None = None,
+        retries: Retries | None = None,
+        stall_s: float = 20,
+    ) -> Follower:
+        git = Git(self._directory / "git", stall_s=stall_s)
+        scratch = self._directory / "scratch"
+        return Follower(git, self._objects, scratch, reached, depths=depths, retries=retries)
 
 
 @pytest.fixture
-def devices(git: Git, objects: GitObjects, tmp_path: Path) -> Devices:
-    return Devices(git, objects, tmp_path / "scratch")
+def devices(objects: GitObjects, tmp_path: Path) -> Devices:
+    return Devices(objects, tmp_path)

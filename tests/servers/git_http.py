@@ -88,8 +88,8 @@ class GitHttpServer:
             the first protocol gives out tips only (the second one always gives any).
         speaks_v2: the protocol that lists its abilities; an old server has only the first one.
 
-    `requests` holds what was asked, `fault` what goes wrong, `is_paused` is set when a fault has
-    silenced the server, and `go_on` lets it speak again.
+    `requests` holds what was asked, `sent_bytes` counts what git answered. `fault` is what goes
+    wrong; `is_paused` is set when it has silenced the server, `go_on` lets it speak again.
 
     """
 
@@ -110,6 +110,7 @@ class GitHttpServer:
         self.speaks_v2 = speaks_v2
         self.fault: Fault | None = None
         self.requests: list[Request] = []
+        self.sent_bytes = 0
         self.is_paused = threading.Event()
         self.go_on = threading.Event()
         self._httpd = _Server(("127.0.0.1", 0), _Handler)
@@ -250,6 +251,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if pause_s:
                 self.server.git.go_on.wait(pause_s)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.server.git.sent_bytes += len(data)
             if stop is not None:
                 stop -= len(data)
                 if stop <= 0 and fault.cut_after is not None:

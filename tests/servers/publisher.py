@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fakes.object_store import Content, Executable, Link, Submodule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_BRANCH = "main"
@@ -30,14 +30,33 @@ class Publisher:
         self._git(*created, str(self.path))
 
     def publish(
-        self, files: Mapping[str, Content], *, branch: str = DEFAULT_BRANCH, parent: str = ""
+        self,
+        files: Mapping[str, Content],
+        *,
+        branch: str = DEFAULT_BRANCH,
+        parent: str = "",
+        merges: str = "",
     ) -> str:
         """Commit exactly these files on top of the branch, or of `parent` (a rewrite)."""
-        return self._commit(b"deleteall\n" + _changes(files), branch, parent)
+        merged = f"merge {merges}\n".encode() if merges else b""
+        return self._commit(merged + b"deleteall\n" + _changes(files), branch, parent)
 
     def change(self, files: Mapping[str, Content | None], *, branch: str = DEFAULT_BRANCH) -> str:
         """Commit these changes to the branch's tip; None deletes a path."""
         return self._commit(_changes(files), branch, "")
+
+    def publish_literally(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> str:
+        """Commit a tree of (mode, name, content) rows that git itself would refuse to make."""
+        tree = b""
+        for mode, name, content in rows:
+            blob = self._git("hash-object", "-w", "--stdin", stdin=content)
+            tree += b"%s %s\0%s" % (mode, name, bytes.fromhex(blob))
+        literally = ("hash-object", "-w", "--stdin", "--literally", "-t", "tree")
+        oid = self._git(*literally, stdin=tree)
+        header = f"tree {oid}\nauthor {_WHO}\ncommitter {_WHO}\n\npublished\n"
+        commit = self._git("hash-object", "-w", "--stdin", "-t", "commit", stdin=header.encode())
+        self.reset(DEFAULT_BRANCH, commit)
+        return commit
 
     def publish_root(self, files: Mapping[str, Content], *, branch: str) -> str:
         """Begin a branch that shares no history with any other, in place of an older one."""
