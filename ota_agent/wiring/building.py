@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from ota_agent.model.command import Outcome
     from ota_agent.remote.access import Access
 
-_log = log.get_logger(__name__)
-
 CHILDREN_TIMEOUT_S = 150.0  # longer than git takes to give up on a silent source
 ONCE = Retries(attempts=6, total_s=50.0)  # network retries of `run --once` end within a minute
 EACH_POLL = Retries(attempts=1)  # the daemon comes back by itself
@@ -142,8 +140,6 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
         def take() -> dict[str, Any]:
             return take_picture(config, database, board, owner)
 
-        if config.supabase_url is not None:
-            _log.warning("reports stay on this device: this version does not send to Supabase yet")
         return Parts(
             device=device,
             manager=OTAManager(device, memory),
