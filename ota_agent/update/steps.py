@@ -92,7 +92,7 @@ def hold(job: Job) -> Deployment:
 
 
 def backup(job: Job) -> Deployment:
-    """Take all that RESTORE needs; a whole backup of this deployment is kept, a half one redone."""
+    """Take all that RESTORE needs; it is taken anew when this runs again, see below."""
     device, deployment = job.device, job.deployment
     backups = device.disk.backups
     _require_sealed(job)
