@@ -171,12 +171,11 @@ class GitSource:
     def _verify_tag(self, offer: Offer) -> None:
         """Hold the tag object against its ref: renaming an old signed tag must not republish it."""
         content = self._git.run("cat-file", "tag", FETCHED_REF, git_dir=self._objects.path).text
-        header = dict(line.split(" ", 1) for line in content.split("\n\n")[0].splitlines())
+        header = content.split("\n\n", 1)[0].splitlines()
+        inner = next((line[len("tag ") :] for line in header if line.startswith("tag ")), "")
         name = offer.ref.removeprefix(_TAGS)
-        if header.get("tag") != name:
-            raise VersionMismatch(
-                f"The tag {name} is an object that calls itself {header.get('tag')!r}."
-            )
+        if inner != name:
+            raise VersionMismatch(f"The tag {name} is an object that calls itself {inner!r}.")
         peeled = self._git.run(
             *("rev-parse", "--verify", f"{FETCHED_REF}{_PEELED}"), git_dir=self._objects.path
         ).text

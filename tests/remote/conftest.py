@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ota_agent.model.release import Offer
+
+
+def unpack(git: Git, objects: GitObjects) -> None:
+    """Turn the packs of a store into loose objects, each a file that can be lost by itself."""
+    directory = objects.path / "objects/pack"
+    packs = [pack.read_bytes() for pack in directory.glob("*.pack")]
+    shutil.rmtree(directory)
+    for pack in packs:
+        arguments = ("unpack-objects", "-q")
+        with git.conversation(*arguments, git_dir=objects.path, progress=FakeProgress()) as child:
+            child.stdin.write(pack)
+            child.stdin.close()
+            child.stdout.read()
 
 
 class Follower:

@@ -88,6 +88,9 @@ class ReleaseSourceContract:
         assert offers["v1.0.0"].tag_object is None
         assert offers["v2.0.0"].commit == heavy
         assert offers["v2.0.0"].tag_object not in {None, heavy}
+        for offer in offers.values():
+            subject.source.fetch(offer, FakeProgress())
+            assert subject.store.tree_of(offer.commit)
 
     def test_commit_is_offered_as_it_is_named(self, subject: SourceInTest) -> None:
         commit = subject.publish({"a": b"1"})

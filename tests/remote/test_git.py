@@ -21,6 +21,7 @@ from ota_agent.errors import (
     StoreDamaged,
 )
 from ota_agent.remote import git as git_module
+from ota_agent.remote import git_environment
 from ota_agent.remote.access import Credentials, access
 from ota_agent.remote.git import Git
 from servers.git_http import Fault
@@ -142,6 +143,20 @@ def test_missing_interpreter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Path(program).write_text("#!/no/such/interpreter\n")
     with pytest.raises(GitUnusable):
         Git(tmp_path / "git", executable=program).run("version")
+
+
+def test_program_that_cannot_be_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With nothing to take away git is started itself, not through env(1).
+    for name in set(os.environ) - git_environment.KEPT:
+        if name not in {"HOME", "LC_ALL", "LANGUAGE"}:
+            monkeypatch.delenv(name)
+    program = tmp_path / "git-of-another-machine"
+    program.write_bytes(b"\x7fELF, and no more")
+    program.chmod(0o755)
+    with pytest.raises(GitUnusable, match="Exec format"):
+        Git(tmp_path / "git", executable=str(program)).run("version")
 
 
 def test_private_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:

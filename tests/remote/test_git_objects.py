@@ -16,6 +16,7 @@ from ota_agent.remote.access import access
 from ota_agent.remote.git import Git
 from ota_agent.remote.git_objects import FETCHED_REF, GitObjects
 from ota_agent.store import atomic
+from remote.conftest import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,19 +50,6 @@ class Filled:
             access=reached,
         )
         return commit
-
-    def unpack(self) -> None:
-        """Turn the packs into loose objects."""
-        packs = [pack.read_bytes() for pack in self.packs.glob("*.pack")]
-        shutil.rmtree(self.packs)
-        for pack in packs:
-            arguments = ("unpack-objects", "-q")
-            with self.git.conversation(
-                *arguments, git_dir=self.path, progress=FakeProgress()
-            ) as child:
-                child.stdin.write(pack)
-                child.stdin.close()
-                child.stdout.read()
 
     def read(self, commit: str) -> dict[str, bytes]:
         entries = self.objects.listing(self.objects.tree_of(commit), FakeProgress())
@@ -175,7 +163,7 @@ def test_store_that_is_whole_stays(filled: Filled) -> None:
 
 def test_lost_content_shows_when_it_is_listed(filled: Filled) -> None:
     commit = filled.put({"a": b"1"})
-    filled.unpack()
+    unpack(filled.git, filled.objects)
     tree = filled.objects.tree_of(commit)
     (oid,) = [entry.oid for entry in filled.objects.listing(tree, FakeProgress())]
     (filled.path / "objects" / oid[:2] / oid[2:]).unlink()
@@ -194,6 +182,19 @@ def test_garbled_content_shows_when_it_is_read(filled: Filled) -> None:
     contents = filled.objects.contents([e.oid for e in entries], FakeProgress())
     with pytest.raises(StoreDamaged, match=entries[1].oid):
         [stream.read() for _, stream in contents]
+
+
+def test_disk_that_fails_under_the_contents_is_the_operators(
+    tmp_path: Path, objects: GitObjects
+) -> None:
+    broken = tmp_path / "broken-git"
+    broken.write_text("#!/bin/sh\necho 'fatal: read error: Input/output error' >&2\nexit 128\n")
+    broken.chmod(0o755)
+    store = GitObjects(
+        Git(tmp_path / "git", executable=str(broken)), objects.path, move_aside=atomic.rename
+    )
+    with pytest.raises(DiskFault):
+        list(store.contents(["1" * 40], FakeProgress()))
 
 
 def test_large_content_comes_in_pieces_and_may_be_left_early(filled: Filled) -> None:

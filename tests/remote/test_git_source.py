@@ -30,6 +30,7 @@ from ota_agent.model.channel import Branch, Commit, parse_channel
 from ota_agent.model.release import Offer
 from ota_agent.remote.access import Credentials, access
 from ota_agent.remote.connection import BreakerState, ConnectionState, Retries
+from remote.conftest import unpack
 from servers.git_http import Fault, GitHttpServer
 from servers.publisher import Publisher
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from fakes.object_store import Content
     from ota_agent.model.channel import Channel
+    from ota_agent.remote.git import Git
     from ota_agent.remote.git_objects import GitObjects
     from remote.conftest import Devices, Follower
 
@@ -295,18 +297,24 @@ def test_fetch_that_is_ended_leaves_no_litter(
     assert objects.has(offer.commit)
 
 
+@pytest.mark.parametrize("channel", ["branch:main", "commit"])
 def test_lost_content_under_a_fetched_commit_is_damage(
-    devices: Devices, objects: GitObjects, server: GitHttpServer, publisher: Publisher
+    devices: Devices,
+    git: Git,
+    objects: GitObjects,
+    server: GitHttpServer,
+    publisher: Publisher,
+    *,
+    channel: str,
 ) -> None:
-    publisher.publish({"a": b"1"})
+    commit = publisher.publish({"a": b"1"})
     follower = devices.following(server.url())
-    (offer,) = poll(follower)
+    wanted = f"commit:{commit}" if channel == "commit" else channel
+    (offer,) = poll(follower, parse_channel(wanted))
     follower.fetch(offer)
-    for pack in (objects.path / "objects/pack").glob("*.pack"):
-        content = bytearray(pack.read_bytes())
-        content[12:-20] = bytes(len(content) - 32)
-        pack.chmod(0o644)
-        pack.write_bytes(content)
+    (entry,) = objects.listing(objects.tree_of(commit), FakeProgress())
+    unpack(git, objects)
+    (objects.path / "objects" / entry.oid[:2] / entry.oid[2:]).unlink()
     with pytest.raises(StoreDamaged):
         follower.fetch(offer)
 
@@ -331,6 +339,12 @@ def test_poll_that_finds_nothing_new_is_one_listing(
     follower = devices.following(guarded.url(), token=TOKEN)
     follower.source.poll(MAIN, mark, follower.progress)
     assert [request.method for request in guarded.requests] == ["GET", "POST"]
+
+
+def test_source_says_what_it_follows(devices: Devices) -> None:
+    source = devices.following("https://git.example.com/acme/fw.git").source
+    assert source.project == "git.example.com/acme/fw"
+    assert source.address == "https://git.example.com/acme/fw.git"
 
 
 def test_one_commit_is_offered_without_a_request(devices: Devices, server: GitHttpServer) -> None:
@@ -391,6 +405,17 @@ def test_renamed_tag_object_is_refused(
     (offer,) = poll(follower, parse_channel("tag:*"))
     with pytest.raises(VersionMismatch, match=r"v1\.0\.0"):
         follower.fetch(offer)
+
+
+def test_tag_object_with_an_odd_header_is_read(
+    devices: Devices, objects: GitObjects, server: GitHttpServer, publisher: Publisher
+) -> None:
+    commit = publisher.publish({"a": b"1"})
+    publisher.tag("v1.0.0", commit, extra_header="odd\n")
+    follower = devices.following(server.url())
+    (offer,) = poll(follower, parse_channel("tag:*"))
+    follower.fetch(offer)
+    assert objects.has(commit)
 
 
 def test_tag_object_that_was_offered_with_another_commit_has_changed(

@@ -63,15 +63,27 @@ class Publisher:
         self.delete(f"refs/heads/{branch}")
         return self.publish(files, branch=branch)
 
-    def tag(self, name: str, commit: str, *, annotated: bool = False, inner: str = "") -> str:
+    def tag(
+        self,
+        name: str,
+        commit: str,
+        *,
+        annotated: bool = False,
+        inner: str = "",
+        extra_header: str = "",
+    ) -> str:
         """Tag a commit, or what leads to one, moving an older tag; give what the tag then names.
 
-        `inner` is the name that the tag object says, where it shall lie.
+        `inner` is the name that the tag object says, where it shall lie; `extra_header` is a line
+        that does not belong there.
         """
         target = commit = self._git("rev-parse", f"{commit}^{{commit}}")
-        if annotated or inner:
+        if annotated or inner or extra_header:
             header = f"object {commit}\ntype commit\ntag {inner or name}\ntagger {_WHO}\n"
-            target = self._git("mktag", stdin=f"{header}\nreleased\n".encode())
+            content = f"{header}{extra_header}\nreleased\n".encode()
+            target = self._git(
+                "hash-object", "-w", "--literally", "-t", "tag", "--stdin", stdin=content
+            )
         self._git("update-ref", f"refs/tags/{name}", target)
         return target
 
