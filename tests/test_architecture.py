@@ -137,7 +137,8 @@ def broad_handlers(tree: ast.Module) -> list[int]:
 
 def error_codes() -> list[str]:
     codes = []
-    for node in ast.walk(parse(PACKAGE / "errors.py")):
+    nodes = [node for file in (PACKAGE / "errors").glob("*.py") for node in ast.walk(parse(file))]
+    for node in nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         for statement in node.body:
