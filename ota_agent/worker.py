@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from ota_agent.errors import DeadlineExceeded, Stopped
+from ota_agent.errors import DeadlineExceeded, Stopped, Superseded
 from ota_agent.model.deployment import Phase
 from ota_agent.ports import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from types import TracebackType
 
     from ota_agent.ports import Clock
 
@@ -62,23 +62,21 @@ class Worker(PhaseProgress):
         self._ending: Exception | None = None
         self._is_forced = False
         self._enders: list[Callable[[], None]] = []
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"ota-{name}")
-        self._future: Future[Any] | None = None
+        self._future: Future[Any] = Future()
+        # A daemon: work that hangs for good must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=f"ota-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin the work."""
-        self._future = self._executor.submit(self._work, self)
-        self._future.add_done_callback(lambda _: self._wake())
-        self._executor.shutdown(wait=False)
+        self._thread.start()
 
     @property
     def is_done(self) -> bool:
         """Whether the work has ended."""
-        return self._future is not None and self._future.done()
+        return self._future.done()
 
     def result(self) -> Any:  # noqa: ANN401 - what the work gives
         """Give what the work gave, or raise what it raised; waits for the end."""
-        assert self._future is not None  # noqa: S101 - asked only after `start`
         return self._future.result()
 
     def end(self, reason: Exception, *, forced: bool = False) -> None:
@@ -97,7 +95,7 @@ class Worker(PhaseProgress):
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; tells whether it came."""
-        return self._future is None or bool(wait([self._future], timeout_s).done)
+        return bool(wait([self._future], timeout_s).done)
 
     @property
     def is_overdue(self) -> bool:
@@ -127,15 +125,21 @@ class Worker(PhaseProgress):
 
     @override
     def begin(self, phase: str, deadline_s: float) -> None:
-        """Say which phase begins; only a stop outlives the phase that it came in."""
+        """Say which phase begins.
+
+        A stop outlives the phase that it came in, and so does what supersedes the deployment as
+        long as that leaves what is live alone: a command must not be lost between two phases.
+        """
         with self._changed:
-            if not isinstance(self._ending, Stopped):
+            is_pointless = isinstance(self._ending, Superseded) and Phase(phase).leaves_live_alone
+            if not isinstance(self._ending, Stopped) and not is_pointless:
                 self._ending = None
             self.phase, self.has_phase, self._deadline_s = phase, True, deadline_s
             self.done_bytes, self.total_bytes = 0, None
             self._advanced_at = self._clock.monotonic()
         self._wake()
-        self.check()
+        if isinstance(self._ending, Stopped):
+            self.check()
 
     @override
     def advance(self, done_bytes: int = 0, total_bytes: int | None = None) -> None:
@@ -172,6 +176,28 @@ class Worker(PhaseProgress):
         finally:
             with self._changed:
                 self._enders.remove(end)
+
+    def _run(self) -> None:
+        with _HandsOver(self._future):
+            self._future.set_result(self._work(self))
+        self._wake()
+
+
+class _HandsOver:
+    """Puts what a block raises, whatever it is, before the thread that asks for the result."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> bool:
+        if error is not None:
+            self._future.set_exception(error)
+        return True
 
 
 class Unwatched:
