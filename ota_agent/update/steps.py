@@ -92,7 +92,7 @@ def hold(job: Job) -> Deployment:
 
 
 def backup(job: Job) -> Deployment:
-    """Take all that RESTORE needs; it is taken anew when this runs again, see below."""
+    """Take all that RESTORE needs, anew each time: nothing is restored before ACTIVATE."""
     device, deployment = job.device, job.deployment
     backups = device.disk.backups
     _require_sealed(job)
@@ -101,8 +101,7 @@ def backup(job: Job) -> Deployment:
     job.note(**probation.baseline(job))
     new, old = job.manifest(job.target), job.manifest(deployment.from_release)
     data = sorted({spec.path for spec in (*new.persist, *old.persist) if spec.backup})
-    # One from before a crash may lack what applications wrote since: nothing is restored before
-    # ACTIVATE, so it is taken anew.
+    # One from before a crash may lack what applications wrote since.
     backups.discard(deployment.id)
     backups.take(
         deployment.id,
