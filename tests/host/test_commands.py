@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import json
 import os
 import pwd
 import resource
@@ -13,8 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.progress import FakeProgress
+from ota_agent import log
 from ota_agent.errors import CommandsUnusable, HookNotExecutable, Stopped, TransientError
 from ota_agent.host import running
+from ota_agent.host.command_refusals import refusal
 from ota_agent.host.commands import command_environment, find_program, run_command
 
 if TYPE_CHECKING:
@@ -168,6 +172,12 @@ def test_root_s_command_runs_as_the_user_that_was_named(tree: Path) -> None:
         "by name",
     ]
     assert (tree / "made").stat().st_uid == nobody.pw_uid
+
+
+def test_agent_that_may_not_change_users_is_the_device_s_fault() -> None:
+    error = refusal("bin/hook", "user", errno.EPERM)
+    assert isinstance(error, CommandsUnusable)
+    assert "cannot become the user" in error.message
 
 
 @ROOT
@@ -382,6 +392,22 @@ def test_command_that_the_kernel_does_not_let_go_is_given_up(
     monkeypatch.setattr(running, "_END_S", 0.0)
     with pytest.raises(TransientError):
         run("sh", "-c", f"trap '' TERM; {FOREVER}", timeout_s=0.3)
+
+
+def test_process_that_cannot_be_ended_is_said_in_the_log(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reaper = tmp_path / "reaper.py"
+    verdict = b"left 2\nsurvived\nended 3\n"
+    reaper.write_text(f"import os, sys; os.write(int(sys.argv[2]), {verdict!r})")
+    monkeypatch.setattr(running, "_REAPER", reaper)
+    log.configure("json")
+    assert run("true").exit_code == 3
+    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["command left processes behind", "command cannot be ended"]
 
 
 def test_agent_keeps_no_descriptor_of_its_commands(run: Run) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -196,6 +197,15 @@ def test_name_that_nobody_knows_is_red(tree: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     url = "http://nowhere.invalid/"
     assert look(http(url), tree) == f"{url}: its name is not known"
+
+
+def test_network_that_is_down_is_red(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    url = "http://192.0.2.1/"
+    assert look(http(url), tree) == f"{url}: network is unreachable"
 
 
 def test_lookup_that_hangs_is_red_when_the_time_is_over(

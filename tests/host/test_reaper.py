@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
-PROGRAM = Path(reaper.__file__)
 SH = "/bin/sh"
 DIRECTORY = "/"
 
@@ -32,7 +31,7 @@ class Reaped:
         self.verdict, verdict_end = os.pipe()
         ends = (str(lifeline_end), str(verdict_end))
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, *ends, str(grace_s), user, *command],
+            [sys.executable, "-m", reaper.__name__, *ends, str(grace_s), user, *command],
             pass_fds=(lifeline_end, verdict_end),
             stdout=subprocess.PIPE,
             text=True,
