@@ -67,6 +67,8 @@ _FROM_GIT: Final[Sequence[tuple[str, Kind]]] = (
     (r"mismatched algorithms", SourceNotFound),
     # What of his is no release: a tree that git itself takes for an attack.
     (r"fsck error in packed object", TreeHostile),
+    # What is missing here, not in what he sent: it builds upon what this store should hold.
+    (r"did not receive expected object|unresolved delta", StoreDamaged),
     # How far the way went.
     (r"Could not resolve|Failed to connect|Connection (?:refused|reset)", SourceUnreachable),
     (r"unable to access|RPC failed|early EOF|hung up|unexpected disconnect", SourceUnreachable),

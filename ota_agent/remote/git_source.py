@@ -9,7 +9,6 @@ from ota_agent.errors import (
     SourceChanged,
     SourceNotFound,
     SourceUnreachable,
-    StoreDamaged,
     TransientError,
     VersionMismatch,
 )
@@ -157,7 +156,7 @@ class GitSource:
         return received
 
     def _verify(self, offer: Offer) -> None:
-        """Compare what came with what was offered."""
+        """Compare what came with what was offered; that all of it came git has checked itself."""
         found = self._git.run(
             *("rev-parse", "--verify", FETCHED_REF), git_dir=self._objects.path
         ).text
@@ -165,8 +164,6 @@ class GitSource:
             raise SourceChanged(f"{offer.name} names something else than it did when it was seen.")
         if offer.tag_object is not None:
             self._verify_tag(offer)
-        if not self._is_whole(offer.commit):
-            raise StoreDamaged(f"Not everything of {offer.name} is in the object store.")
 
     def _verify_tag(self, offer: Offer) -> None:
         """Hold the tag object against its ref: renaming an old signed tag must not republish it."""

@@ -143,6 +143,17 @@ def returned(status: int) -> str:
         ("fatal: missing object 11 for refs/ota/x", StoreDamaged),
         ("fatal: packed object 11 (stored in repo.git/x.pack) is corrupt", StoreDamaged),
         ("fatal: Needed a single revision", StoreDamaged),
+        (
+            (
+                "fatal: did not receive expected object 11\n"
+                "fatal: fetch-pack: invalid index-pack output"
+            ),
+            StoreDamaged,
+        ),
+        (
+            "fatal: pack has 1 unresolved delta\nfatal: fetch-pack: invalid index-pack output",
+            StoreDamaged,
+        ),
         ("env: 'git': No such file or directory", GitUnusable),
         ("", TransientError),
         ("fatal: something that nobody has seen", TransientError),

@@ -184,17 +184,28 @@ def test_garbled_content_shows_when_it_is_read(filled: Filled) -> None:
         [stream.read() for _, stream in contents]
 
 
+def broken_store(objects: GitObjects, tmp_path: Path, text: str) -> GitObjects:
+    """Give the store under a git that fails so."""
+    broken = tmp_path / "broken-git"
+    broken.write_text(f"#!/bin/sh\n{text}\n")
+    broken.chmod(0o755)
+    git = Git(tmp_path / "git", executable=str(broken))
+    return GitObjects(git, objects.path, move_aside=atomic.rename)
+
+
 def test_disk_that_fails_under_the_contents_is_the_operators(
     tmp_path: Path, objects: GitObjects
 ) -> None:
-    broken = tmp_path / "broken-git"
-    broken.write_text("#!/bin/sh\necho 'fatal: read error: Input/output error' >&2\nexit 128\n")
-    broken.chmod(0o755)
-    store = GitObjects(
-        Git(tmp_path / "git", executable=str(broken)), objects.path, move_aside=atomic.rename
-    )
+    text = "echo 'fatal: read error: Input/output error' >&2; exit 128"
     with pytest.raises(DiskFault):
-        list(store.contents(["1" * 40], FakeProgress()))
+        list(broken_store(objects, tmp_path, text).contents(["1" * 40], FakeProgress()))
+
+
+@pytest.mark.parametrize("size", [100, 5_000_000])
+def test_content_that_ends_early_is_damage(tmp_path: Path, objects: GitObjects, size: int) -> None:
+    store = broken_store(objects, tmp_path, f"read oid; echo $oid blob {size}; echo half")
+    with pytest.raises(StoreDamaged):
+        [stream.read() for _, stream in store.contents(["1" * 40], FakeProgress())]
 
 
 def test_large_content_comes_in_pieces_and_may_be_left_early(filled: Filled) -> None:

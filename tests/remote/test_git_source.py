@@ -319,6 +319,30 @@ def test_lost_content_under_a_fetched_commit_is_damage(
         follower.fetch(offer)
 
 
+def test_release_that_builds_upon_lost_content_is_damage(
+    devices: Devices,
+    git: Git,
+    objects: GitObjects,
+    server: GitHttpServer,
+    publisher: Publisher,
+) -> None:
+    publisher.publish({"a": b"lost", "b": b"1"})
+    follower = devices.following(server.url())
+    (offer,) = poll(follower)
+    follower.fetch(offer)
+    objects.keep("1-abcdef-123456789abc", offer.commit)
+    lost, _ = objects.listing(objects.tree_of(offer.commit), FakeProgress())
+    unpack(git, objects)
+    (objects.path / "objects" / lost.oid[:2] / lost.oid[2:]).unlink()
+    publisher.change({"b": b"2"})
+    (offer,) = poll(follower)
+    with pytest.raises(StoreDamaged):
+        follower.fetch(offer)
+    objects.set_aside()
+    follower.fetch(offer)
+    assert len(objects.listing(objects.tree_of(offer.commit), FakeProgress())) == 2
+
+
 def test_tree_that_git_refuses_is_the_publishers(
     devices: Devices, server: GitHttpServer, publisher: Publisher
 ) -> None:
