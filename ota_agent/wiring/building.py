@@ -160,8 +160,9 @@ def _access(config: Config) -> Access:
     source, given = config.source, config.credentials
     credentials = None
     if given is not None:
-        log.register_secret(given.token.get_secret_value())
         credentials = Credentials(given.username, given.token.get_secret_value())
+        for secret in (credentials.token, credentials.header().rpartition(" ")[2]):
+            log.register_secret(secret)
     return access(
         source.url,
         credentials=credentials,
