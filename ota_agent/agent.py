@@ -84,6 +84,7 @@ class Agent:
         self._start()
         while not self._is_stopping:
             self._turn()
+            self._sleep()
         return self._stop()
 
     def run_once(self) -> Outcome:
@@ -94,7 +95,9 @@ class Agent:
         """Carry out one command without a daemon."""
         self._start()
         pending = self._asks.add(command)
+        self._turn()
         while pending.outcome is None and not self._is_stopping:
+            self._sleep()
             self._turn()
         self._stop()
         return pending.outcome or Outcome(Exit.FAILED, "stopped; the next run goes on")
@@ -135,7 +138,7 @@ class Agent:
     # --- one turn of the loop --------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Do what there is to do, then sleep until something happens or is due."""
+        """Do what there is to do now."""
         try:
             self._hear()
             self._watch_deployment()
@@ -153,9 +156,6 @@ class Agent:
             if self._flight.survive():
                 self._asks.deployment_failed(failure)
             self._asks.poll_failed(failure)
-        if not self._is_stopping:
-            self._wake.wait(self._pause_s())
-            self._wake.clear()
 
     def _hear(self) -> None:
         for number, command in self._parts.mailbox.take():
@@ -280,6 +280,11 @@ class Agent:
     def _workers(self) -> list[Worker]:
         workers = (self._drift.worker, self._poller.worker, self._flight.worker)
         return [worker for worker in workers if worker is not None]
+
+    def _sleep(self) -> None:
+        """Sleep until something happens or is due."""
+        self._wake.wait(self._pause_s())
+        self._wake.clear()
 
     def _pause_s(self) -> float:
         moments = [self._poller.due_at, self._drift.due_at]

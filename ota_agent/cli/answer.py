@@ -27,4 +27,7 @@ def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
         click.echo(outcome.text)
     if not is_good:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {outcome.text}", err=True)
+        for key in ("hint", "code"):
+            if outcome.data.get(key):
+                click.echo(f"{key}: {outcome.data[key]}", err=True)
     click.get_current_context().exit(int(outcome.exit))
