@@ -14,6 +14,7 @@ import pytest
 from fakes.progress import FakeProgress
 from ota_agent.errors import (
     AgentError,
+    DiskFull,
     SourceBusy,
     SourceChanged,
     SourceNotFound,
@@ -30,7 +31,9 @@ from ota_agent.model.channel import Branch, Commit, parse_channel
 from ota_agent.model.release import Offer
 from ota_agent.remote.access import Credentials, access
 from ota_agent.remote.connection import BreakerState, ConnectionState, Retries
-from remote.conftest import unpack
+from ota_agent.remote.git_objects import GitObjects
+from ota_agent.store import atomic
+from remote.conftest import Follower, unpack
 from servers.git_http import Fault, GitHttpServer
 from servers.publisher import Publisher
 
@@ -41,8 +44,7 @@ if TYPE_CHECKING:
     from fakes.object_store import Content
     from ota_agent.model.channel import Channel
     from ota_agent.remote.git import Git
-    from ota_agent.remote.git_objects import GitObjects
-    from remote.conftest import Devices, Follower
+    from remote.conftest import Devices
 
 pytestmark = [pytest.mark.process, pytest.mark.network]
 
@@ -279,6 +281,31 @@ def test_failing_fetch_leaves_a_store_that_the_next_one_fills(
     server.fault = None
     assert follower.fetch(offer) > 200_000
     assert len(objects.listing(objects.tree_of(offer.commit), FakeProgress())) == len(files)
+
+
+@pytest.mark.root
+def test_full_disk_is_not_kept_full_by_half_a_pack(
+    git: Git, server: GitHttpServer, publisher: Publisher, tmp_path: Path
+) -> None:
+    publisher.publish(some(200))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        objects = GitObjects(git, disk / "repo.git", move_aside=atomic.rename)
+        objects.prepare()
+        follower = Follower(git, objects, tmp_path / "scratch", access(server.url()))
+        (offer,) = poll(follower)
+        with pytest.raises(DiskFull):
+            follower.fetch(offer)
+        assert objects.size_bytes() < 100_000
+        publisher.publish({"a": b"small"})
+        (offer,) = poll(follower)
+        assert follower.fetch(offer) > 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_fetch_that_is_ended_leaves_no_litter(
