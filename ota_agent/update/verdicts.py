@@ -132,10 +132,10 @@ class Verdicts:
     def _quarantine(
         self, deployment: Deployment, error: AgentError, *, attempts: int = 1
     ) -> Change:
-        if deployment.tree is None:
-            return lambda _: None  # nothing was read: there is no content to refuse
+        # Refused before its tree was read (a tag object that lies, a tree that git itself refuses):
+        # the commit stands for the content, or it would be fetched again at once, for ever.
         return self._quarantine_content(
-            deployment.tree,
+            deployment.tree or deployment.commit,
             deployment.release or deployment.commit[:12],
             deployment.commit,
             error,
