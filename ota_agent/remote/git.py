@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -168,7 +169,8 @@ class Git:
             [self._path(), *where, *arguments], variables, list(os.environ)
         )
         # Else importing GitPython fails where git is missing, with an error of its own.
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        if "git" not in sys.modules:
+            os.environ["GIT_PYTHON_REFRESH"] = "quiet"
         from git.cmd import Git as GitCommand
         from git.exc import GitCommandNotFound
 
