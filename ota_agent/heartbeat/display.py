@@ -62,20 +62,20 @@ class Display:
 
     def waits(self, reason: str, until: datetime | None = None, owner: str | None = None) -> None:
         """Show what is waited for; the same reason keeps its `since`."""
-        before = self._board.doing.waiting
-        self._board.wait_for(reason, self._clock.now(), until, owner)
-        waiting = self._board.doing.waiting
-        if waiting is not None and (before is None or before.reason != reason):
-            _log.info("waiting", reason=reason, until=maybe_text(until), owner=owner)
-            self._database.put(
-                picture.WAITING,
-                {
-                    "reason": waiting.reason,
-                    "since": to_text(waiting.since),
-                    "until": maybe_text(waiting.until),
-                    "owner": waiting.owner,
-                },
-            )
+        before, now = self._board.doing.waiting, self._clock.now()
+        self._board.wait_for(reason, now, until, owner)
+        if before is not None and before.reason == reason:
+            return
+        _log.info("waiting", reason=reason, until=maybe_text(until), owner=owner)
+        self._database.put(
+            picture.WAITING,
+            {
+                "reason": reason,
+                "since": to_text(now),
+                "until": maybe_text(until),
+                "owner": owner,
+            },
+        )
 
     def goes_on(self) -> None:
         """Show that nothing is waited for."""
