@@ -4,7 +4,7 @@ BIN := .venv/bin
 # pytest takes extra arguments: make test ARGS='tests/store -k journal'
 ARGS ?=
 
-.PHONY: help setup installed demo test check lint coverage build lock fmt clean
+.PHONY: help setup installed demo test check lint coverage build docs lock fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +46,9 @@ coverage: installed
 build: setup ## build the wheel and the source archive into dist/
 	@rm -rf dist
 	$(BIN)/pyproject-build --no-isolation --outdir dist .
+
+docs: installed ## make the diagram of the flow in docs/design.md anew
+	@$(BIN)/python tests/flow_diagram.py
 
 lock: setup ## lock the dependencies anew; UPGRADE=--upgrade takes the newest
 	packaging/lock.sh
