@@ -36,17 +36,16 @@ def diagram() -> str:
 
 
 def table() -> str:
-    """List what each phase does, where it leads, and how long it may go without progress."""
+    """List where each phase leads, and how long it may go without progress."""
     return "".join(_rows())
 
 
 def _rows() -> Iterator[str]:
-    yield "| phase | does | ok | failed | crashed | silent for |\n"
-    yield "|---|---|---|---|---|---|\n"
+    yield "| phase | ok | failed | crashed | silent for |\n"
+    yield "|---|---|---|---|---|\n"
     for phase, row in FLOW.items():
-        does = " ".join((row.do.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
         then = " | ".join(to.name for to in (row.ok, row.failed, row.crashed))
-        yield f"| {phase.name} | {does} | {then} | {DEADLINE_S[phase]:g} s |\n"
+        yield f"| {phase.name} | {then} | {DEADLINE_S[phase]:g} s |\n"
 
 
 def made() -> str:
