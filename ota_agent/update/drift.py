@@ -88,8 +88,7 @@ def look(device: Device, progress: Progress) -> None:
     repaired: tuple[str, ...] = ()
     if drift.damage and config.mode == "repair":
         patch = kept.local_changes(drift)
-        if patch:
-            atomic.write_file(device.disk.paths.private_dir / "drift.patch", patch, mode=0o600)
+        atomic.write_file(device.disk.paths.private_dir / "drift.patch", patch, mode=0o600)
         kept.mend(drift)
         repaired = drift.damage
     differing = tuple(path for path in drift.paths if path not in set(repaired))

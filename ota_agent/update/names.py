@@ -53,7 +53,7 @@ def find_refused(device: Device, name: str) -> dict[str, str]:
         for tree, entry in records.quarantine(database).items()
         if name == entry.release
         or any(_begins(commit, name) for commit in (tree, *entry.commits))
-        or entry.release.startswith(f"{name.removeprefix('v')}-")
+        or entry.release.rsplit("-", 2)[0] == name.removeprefix("v")
     }
     for commit in records.failures(database):
         if _begins(commit, name):
