@@ -203,9 +203,8 @@ class ReleaseStore:
         """
         if release in {self.live(), self.previous()}:
             raise ValueError(f"{release} is in use")
-        # The tree goes last: as long as it is there, whoever prunes finds the release again.
-        self._objects.drop(release)
         self._give_to_spare(self._paths.release_dir(release))
+        self._objects.drop(release)
 
     def discard(self, deployment_id: str, release: str | None) -> None:
         """Take back what an abandoned deployment staged; its tree becomes the spare.
