@@ -17,7 +17,7 @@ from ota_agent.store.database import Database
 from ota_agent.store.mailbox import Mailbox
 from ota_agent.store.paths import Paths
 from ota_agent.store.releases import ReleaseStore
-from ota_agent.wiring.reading import running_agent
+from ota_agent.wiring.reading import has_database, running_agent
 from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
@@ -47,17 +47,21 @@ def ask_agent(config: Config, command: Command) -> Outcome:
 def verify_live(config: Config, report: Callable[[str], None]) -> Outcome:
     """Read the live tree whole and compare it with its release; changes nothing."""
     paths = Paths(config.work_dir)
-    if not paths.database_file.exists():
-        return Outcome(Exit.NOTHING, f"nothing is live in {paths.work_dir} yet")
+    nothing = Outcome(Exit.DONE, f"nothing is live in {paths.work_dir} yet")
+    if not has_database(paths):
+        return nothing
     with closing(Database.open(paths.database_file)) as database:
         objects = GitObjects(
             Git(paths.private_dir / "git"), paths.repo_dir, move_aside=atomic.rename
         )
         releases = ReleaseStore(paths, objects, database)
         live = releases.live()
-        known = None if live is None else records.releases(database).get(live)
-        if live is None or known is None:
-            return Outcome(Exit.NOTHING, f"nothing is live in {paths.work_dir} yet")
+        if live is None:
+            return nothing
+        known = records.releases(database).get(live)
+        if known is None:
+            text = f"{live} cannot be compared: what it holds is not known any more"
+            return Outcome(Exit.FAILED, text, {"release": live})
         persist = [spec.path for spec in parse_manifest(known.manifest).persist]
         entries = objects.listing(known.tree, Unwatched())
         drift = releases.scan(live, entries, persist, config.drift.ignore, Unwatched())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ota_agent.errors import WorkDirUnusable
 from ota_agent.heartbeat import picture
+from ota_agent.host import facts
 from ota_agent.host.clock import SystemClock
 from ota_agent.model import history
 from ota_agent.store.database import Database
@@ -39,10 +41,11 @@ def owner_of(config: Config | Outline) -> Owner | None:
 def read_status(config: Config | Outline) -> dict[str, Any]:
     """Give the object of `status --json`, with and without an agent."""
     paths, owner = Paths(config.work_dir), owner_of(config)
-    may_read = os.access(paths.database_file, os.R_OK | os.W_OK)
+    may_read = _may_read(paths)
     shown = _status_file(paths)
     if shown is not None and (owner is not None or not may_read):
-        return shown if owner is not None else {**shown, "status": "OFFLINE", "agent": None}
+        runs = owner is not None or _is_alive(shown.get("agent"))
+        return shown if runs else {**shown, "status": "OFFLINE", "agent": None}
     if not may_read:
         return picture.nothing(config.drift.mode)
     with closing(Database.open(paths.database_file)) as database:
@@ -52,16 +55,30 @@ def read_status(config: Config | Outline) -> dict[str, Any]:
 def read_history(config: Config | Outline, limit: int | None) -> list[dict[str, Any]]:
     """Give the deployments of `history --json`, newest first."""
     paths = Paths(config.work_dir)
-    if not paths.private_dir.is_dir():
+    if not has_database(paths):
         return []
-    if not os.access(paths.database_file, os.R_OK | os.W_OK):
-        raise WorkDirUnusable(
-            f"the history in {paths.private_dir} may not be read by this user",
-            hint="Ask as the agent's own user, or with sudo.",
-        )
     with closing(Database.open(paths.database_file)) as database:
         journal = Journal(database, SystemClock())
         return [history.as_json(*found) for found in journal.history(limit)]
+
+
+def has_database(paths: Paths) -> bool:
+    """Tell whether an agent has run there.
+
+    Raises WorkDirUnusable where this user may not look.
+    """
+    if _may_read(paths):
+        return True
+    try:
+        paths.database_file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        pass  # as below
+    raise WorkDirUnusable(
+        f"what is in {paths.private_dir} may not be read by this user",
+        hint="Ask as the agent's own user, or with sudo.",
+    )
 
 
 def take_picture(
@@ -79,6 +96,19 @@ def take_picture(
         doing=None if board is None else board.doing,
         owner=owner,
     )
+
+
+def _may_read(paths: Paths) -> bool:
+    return os.access(paths.database_file, os.R_OK | os.W_OK, effective_ids=True)
+
+
+def _is_alive(agent: object) -> bool:
+    """Tell whether the agent of status.json lives, to a user who may not ask its lock."""
+    match agent:
+        case {"pid": int(pid), "boot_id": str(boot_id)}:
+            return boot_id == facts.boot_id() and Path(f"/proc/{pid}").exists()
+        case _:
+            return False
 
 
 def _status_file(paths: Paths) -> dict[str, Any] | None:
