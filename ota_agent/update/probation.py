@@ -89,7 +89,7 @@ def prove(job: Job) -> None:
     for watch in watches:
         if not watch.is_green:
             _log.warning("probe was red before the update and still is", probe=str(watch.spec))
-    _require_connection(job, started)
+    _require_connection(job)
 
 
 def _is_over(job: Job, watches: list[_Watch], probation_s: float, started: float) -> bool:
@@ -124,12 +124,17 @@ def _pause_s(watches: list[_Watch], elapsed_s: float, probation_s: float) -> flo
     return max(0.0, min(moments, default=elapsed_s) - elapsed_s)
 
 
-def _require_connection(job: Job, started: float) -> None:
-    """Wait for any host that was reachable before; the network may need longer than the probes."""
+def _require_connection(job: Job) -> None:
+    """Wait for any host that was reachable before; the network may need longer than the probes.
+
+    Nobody has looked during the probation: a network that is gone for a moment at its end gets the
+    whole grace time too.
+    """
     hosts = job.deployment.notes.get(REACHABLE_BEFORE, ())
     if not hosts:
         return
     clock, grace_s = job.device.clock, job.device.config.connectivity_grace_s
+    started = clock.monotonic()
     while not any(job.device.host.is_reachable(host, job.progress) for host in hosts):
         if clock.monotonic() - started >= grace_s:
             message = (
