@@ -164,7 +164,7 @@ class Agent:
         for pending in self._asks.new():
             match pending.command.ask:
                 case Ask.ROLLBACK if self._flight.is_stuck:
-                    self._asks.refuse_rollbacks("the device is stuck: nothing new goes live")
+                    self._asks.refuse_rollbacks()
                 case Ask.ROLLBACK:
                     self._flight.make_way("the operator rolls back")
                 case Ask.RETRY:

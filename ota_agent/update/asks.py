@@ -116,6 +116,8 @@ class Asks:
             pending.last = deployment
             if not goes_on or deployment.phase is Phase.STUCK:
                 self._answer(pending, answers.of_deployment(deployment, last_phase))
+        if deployment.phase is Phase.STUCK:
+            self.refuse_rollbacks()
 
     # --- commands that name a release ------------------------------------------------------------
 
@@ -155,10 +157,11 @@ class Asks:
             return deployment
         return None
 
-    def refuse_rollbacks(self, why: str) -> None:
-        """Answer every rollback that has not begun."""
+    def refuse_rollbacks(self) -> None:
+        """Answer every rollback while the way back of another deployment has failed."""
         for pending in self._of(Ask.ROLLBACK):
-            self._answer(pending, Outcome(Exit.FAILED, why))
+            text = "the device is stuck: nothing new goes live before the way back succeeds"
+            self._answer(pending, Outcome(Exit.FAILED, text))
 
     def _of(self, *asks: Ask) -> list[Pending]:
         return [p for p in self._pending if p.command.ask in asks and not p.is_new]
