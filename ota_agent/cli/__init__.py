@@ -5,6 +5,7 @@ options   --config, --set and --json
 answer    how an outcome is printed, and becomes an exit code
 run, ask, verify, status, history, settings    the commands
 status_page, history_table, phrases            what people read
+demo      a made-up device with a real agent
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "retry": "ask",
     "verify": "verify",
     "config": "settings",
+    "demo": "demo",
 }
 
 
