@@ -72,8 +72,8 @@ def run_command(  # noqa: PLR0913 - the port's five, and as whom and with what
         words=argv,
         directory=cwd.absolute(),
         environment=command_environment(environment, user),
-        # As itself, an agent needs no right to change users.
-        user=user if os.geteuid() == 0 else None,
+        # As itself, an agent needs no right to change users: in some containers root has none.
+        user=None if user is None or user.pw_uid == os.geteuid() else user,
         inherit_fds=inherit_fds,
     )
     began = time.monotonic()

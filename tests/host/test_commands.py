@@ -6,6 +6,7 @@ import os
 import pwd
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,30 @@ def test_root_s_command_runs_as_the_user_that_was_named(tree: Path) -> None:
         "by name",
     ]
     assert (tree / "made").stat().st_uid == nobody.pw_uid
+
+
+def test_root_that_has_no_right_to_change_users_runs_commands_as_itself(tree: Path) -> None:
+    # Root of a container may be nobody else: there, setgroups(2) is refused to it.
+    contained = ["unshare", "--user", "--map-root-user"]
+    has_unshare = shutil.which("unshare") is not None
+    if not has_unshare or subprocess.run([*contained, "true"], check=False).returncode:
+        pytest.skip("nobody may make a user namespace here")
+    script = (
+        "import pwd, sys\n"
+        "from pathlib import Path\n"
+        "from ota_agent.host.commands import run_command\n"
+        "from ota_agent.worker import Unwatched\n"
+        "root = pwd.getpwuid(0)\n"
+        "done = run_command(['id', '-u'], Path(sys.argv[1]), 30, {}, Unwatched(), user=root)\n"
+        "print(done.exit_code, done.output)\n"
+    )
+    done = subprocess.run(
+        [*contained, sys.executable, "-c", script, tree],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
 
 
 def test_agent_that_may_not_change_users_is_the_device_s_fault() -> None:
