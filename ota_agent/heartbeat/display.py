@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ota_agent.model.deployment import Deployment
     from ota_agent.model.verdict import NoCandidate
     from ota_agent.ports import Clock
-    from ota_agent.status import StatusBoard
+    from ota_agent.status import Doing, StatusBoard
     from ota_agent.store.database import Database
     from ota_agent.store.paths import Paths
 
@@ -44,21 +44,22 @@ class Display:
         self._board = board
         self._clock = clock
         self._take = take
-        self._shown = ""
+        self._refreshed: tuple[int, Doing] | None = None
         self._told = ""
 
     def refresh(self) -> None:
         """Bring status.json up to date; a full disk must not stop the loop."""
+        now = (self._database.changes, self._board.doing)
+        if now == self._refreshed:
+            return  # asked at every turn of the loop: an idle device must cost nothing
         text = json.dumps(self._take(), indent=2) + "\n"
-        if text == self._shown:
-            return
         try:
             # It is made anew at each start, so it need not outlive a power cut.
             atomic.write_file(self._paths.status_file, text.encode(), durable=False)
         except DeviceError as error:
             _log.warning("status.json not written", code=error.code, error=error.message)
             return
-        self._shown = text
+        self._refreshed = now
 
     def waits(self, reason: str, until: datetime | None = None, owner: str | None = None) -> None:
         """Show what is waited for; the same reason keeps its `since`."""

@@ -143,6 +143,11 @@ class Database:
                 )
 
     @property
+    def changes(self) -> int:
+        """How many rows this process has written: the same number, the same picture."""
+        return self._connection.total_changes
+
+    @property
     def epoch(self) -> str:
         """UUID of this database's life."""
         return str(self.get("epoch"))

@@ -89,8 +89,14 @@ def test_status_that_did_not_change_is_not_written_again(screen: Screen) -> None
     assert screen.paths.status_file.stat().st_ino == before.st_ino
 
     screen.shown = {"status": "UPDATING"}
+    screen.database.put("phase", "fetch")
     screen.display.refresh()
     assert json.loads(screen.paths.status_file.read_text()) == {"status": "UPDATING"}
+
+    screen.shown = {"status": "UPDATING", "waiting": "for the window"}
+    screen.board.wait_for("the window", BEGIN)
+    screen.display.refresh()
+    assert json.loads(screen.paths.status_file.read_text()) == screen.shown
 
 
 def test_status_that_could_not_be_written_is_written_as_soon_as_it_can_be(screen: Screen) -> None:
