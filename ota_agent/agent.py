@@ -150,12 +150,14 @@ class Agent:
                 self._drift.begin_if_due()
             self._parts.display.refresh()
             self._keep_alive()
+        except AgentError as error:
+            # The disk took no record of the loop's own: nothing is decided, the next turn tries.
+            _log.warning("turn cut short", code=error.code, error=error.message)
+            self._asks.turn_failed(error, is_flying=self._flight.worker is not None)
         except Exception as error:  # noqa: BLE001 - a bug must not end the updates for good
             _log.exception("unexpected failure, going on", error=repr(error))
             failure = Crashed(f"unexpected failure: {error!r}")
-            if self._flight.survive():
-                self._asks.deployment_failed(failure)
-            self._asks.poll_failed(failure)
+            self._asks.turn_failed(failure, is_flying=not self._flight.survive())
 
     def _hear(self) -> None:
         for number, command in self._parts.mailbox.take():
@@ -224,8 +226,8 @@ class Agent:
 
     def _begin_poll(self) -> None:
         # Once the live tree is being changed, the answer of a poll would only have to wait.
-        may_poll = self._flight.is_idle or self._flight.is_replaceable
-        if not may_poll or not self._poller.is_due:
+        has_use = self._flight.is_idle or self._flight.is_replaceable or self._asks.wants_check
+        if not has_use or not self._poller.is_due:
             return
         if not self._parts.device.clock_is_set():
             # Every certificate would be refused. The way back needs no clock: nothing else waits.
@@ -247,8 +249,7 @@ class Agent:
             case NoCandidate() as verdict:
                 self._source_answered()
                 self._parts.display.nothing_new(verdict)
-                if self._flight.is_idle:
-                    self._asks.nothing(verdict)
+                self._asks.nothing(verdict, is_idle=self._flight.is_idle)
             case Candidate() as candidate:
                 self._source_answered()
                 self._deploy(candidate)
@@ -266,7 +267,7 @@ class Agent:
         deployment = self._flight.deployment
         if deployment is None:
             self._flight.take(self._parts.manager.begin(candidate, notes))
-        elif deployment.commit != candidate.offer.commit:
+        elif deployment.commit != candidate.offer.commit and self._flight.is_replaceable:
             self._flight.make_way(f"{candidate.offer.name} is newer")
             self._poller.hurry()
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ota_agent.errors import ReleaseRefused, ReleaseRejected
+from ota_agent import log
+from ota_agent.errors import AgentError, ReleaseRefused, ReleaseRejected
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.deployment import Kind, Phase
 from ota_agent.update import answers
 from ota_agent.update.names import find_kept, find_refused
 
 if TYPE_CHECKING:
-    from ota_agent.errors import AgentError, NotYet
+    from ota_agent.errors import NotYet
     from ota_agent.model.deployment import Deployment
     from ota_agent.model.verdict import Candidate, NoCandidate
     from ota_agent.store.mailbox import Mailbox
     from ota_agent.update.device import Device
     from ota_agent.update.manager import OTAManager
+
+_log = log.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +67,11 @@ class Asks:
         return any(p.command.ask in {Ask.CHECK, Ask.UPDATE} for p in self._pending)
 
     @property
+    def wants_check(self) -> bool:
+        """Whether somebody asks what there is, whatever is under way."""
+        return bool(self._of(Ask.CHECK))
+
+    @property
     def accepts_deletions(self) -> bool:
         """Whether somebody acknowledged the mass deletion of what is offered."""
         return any(p.command.args.get("accept_deletions") for p in self._of(Ask.UPDATE))
@@ -83,10 +91,13 @@ class Asks:
         for pending in self._of(Ask.CHECK):
             self._answer(pending, answers.candidate(candidate))
 
-    def nothing(self, verdict: NoCandidate) -> None:
-        """Answer who waits where there is nothing to deploy."""
+    def nothing(self, verdict: NoCandidate, *, is_idle: bool) -> None:
+        """Answer who waits where there is nothing to deploy.
+
+        Unless `is_idle`, an update is answered by the deployment under way.
+        """
         outcome = answers.nothing(verdict)
-        for pending in self._of(Ask.CHECK, Ask.UPDATE):
+        for pending in self._of(Ask.CHECK, *([Ask.UPDATE] if is_idle else [])):
             last = pending.last
             self._answer(pending, outcome if last is None else answers.of_deployment(last))
 
@@ -99,6 +110,12 @@ class Asks:
         """Answer who waits for a deployment that can neither go on nor end now."""
         for pending in self._of(Ask.UPDATE, Ask.ROLLBACK):
             self._answer(pending, answers.failed(error))
+
+    def turn_failed(self, error: AgentError, *, is_flying: bool) -> None:
+        """Answer whom a failed turn of the loop leaves waiting; `is_flying`: a worker deploys."""
+        if not is_flying:
+            self.deployment_failed(error)
+        self.poll_failed(error)
 
     def held(self, deployment: Deployment | None, reason: NotYet) -> None:
         """Answer who waits for a deployment that has to wait itself."""
@@ -169,8 +186,13 @@ class Asks:
     def _answer(self, pending: Pending, outcome: Outcome) -> None:
         pending.outcome = outcome
         self._pending.remove(pending)
-        if pending.number is not None:
+        if pending.number is None:
+            return
+        try:
             self._mailbox.answer(pending.number, outcome)
+        except AgentError as error:
+            # Whoever asked finds out when the agent ends; the loop must not stop for it.
+            _log.warning("answer not written", code=error.code, error=error.message)
 
 
 def may_try_another(deployment: Deployment) -> bool:

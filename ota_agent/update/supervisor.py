@@ -170,10 +170,17 @@ class Supervisor:
         self.due_at = self._clock.monotonic()
 
     def survive(self) -> bool:
-        """After a bug: the table's column for a crash decides, and its patience ends."""
-        if self._worker is not None or self.deployment is None:
+        """After a bug: the table's column for a crash decides, and its patience ends.
+
+        Tells whether there was nothing on a worker, where the bug may have been.
+        """
+        if self._worker is not None:
             return False
-        self.deployment = self._manager.crashed(self.deployment)
+        try:
+            if self.deployment is not None:
+                self.deployment = self._manager.crashed(self.deployment)
+        except AgentError as error:
+            _log.warning("crash not counted", code=error.code, error=error.message)
         return True
 
     def _deploy(self, deployment: Deployment, work: PhaseProgress) -> Deployment:

@@ -87,11 +87,11 @@ def test_command_is_new_once(asks: Asks) -> None:
 
 def test_command_that_was_not_heard_yet_is_answered_by_nothing(asks: Asks) -> None:
     pending = asks.add(Command(Ask.CHECK))
-    asks.nothing(NOTHING)
+    asks.nothing(NOTHING, is_idle=True)
     assert pending.outcome is None
 
     asks.new()
-    asks.nothing(NOTHING)
+    asks.nothing(NOTHING, is_idle=True)
     assert answer(pending) == (Exit.NOTHING, "v1.0.0 is live")
 
 
@@ -144,7 +144,7 @@ def test_candidate_answers_a_check_and_leaves_an_update_to_its_deployment(asks: 
 
 def test_nothing_new_and_a_failing_source_answer_both(asks: Asks) -> None:
     waiting = [ask(asks, Ask.CHECK), ask(asks, Ask.UPDATE)]
-    asks.nothing(NOTHING)
+    asks.nothing(NOTHING, is_idle=True)
     assert [answer(one) for one in waiting] == [(Exit.NOTHING, "v1.0.0 is live")] * 2
 
     waiting = [ask(asks, Ask.CHECK), ask(asks, Ask.UPDATE)]
@@ -152,9 +152,44 @@ def test_nothing_new_and_a_failing_source_answer_both(asks: Asks) -> None:
     assert [answer(one) for one in waiting] == [(Exit.FAILED, "no route")] * 2
 
 
+def test_poll_beside_a_deployment_answers_a_check_alone(asks: Asks) -> None:
+    update = ask(asks, Ask.UPDATE)
+    assert not asks.wants_check
+    check = ask(asks, Ask.CHECK)
+    asks.nothing(NOTHING, is_idle=False)
+
+    assert answer(check) == (Exit.NOTHING, "v1.0.0 is live")
+    assert update.outcome is None
+
+
+def test_answer_that_the_disk_does_not_take_stops_nothing(asks: Asks, machine: Machine) -> None:
+    mailbox = Mailbox(machine.disk.database)
+    number = mailbox.put(Command(Ask.CHECK))
+    pending = asks.add(mailbox.take()[0][1], number)
+    asks.new()
+    machine.disk.database.rows("PRAGMA query_only=1")
+
+    asks.nothing(NOTHING, is_idle=True)
+
+    assert answer(pending) == (Exit.NOTHING, "v1.0.0 is live")
+    assert mailbox.outcome(number) is None
+
+
+@pytest.mark.parametrize(("is_flying", "rollback_fails"), [(True, False), (False, True)])
+def test_failed_turn_leaves_nobody_waiting_but_who_waits_for_a_worker(
+    asks: Asks, is_flying: bool, rollback_fails: bool
+) -> None:
+    waiting = [ask(asks, Ask.CHECK), ask(asks, Ask.UPDATE)]
+    rollback = ask(asks, Ask.ROLLBACK)
+    asks.turn_failed(DOWN, is_flying=is_flying)
+
+    assert [answer(one) for one in waiting] == [(Exit.FAILED, "no route")] * 2
+    assert (rollback.outcome is not None) is rollback_fails
+
+
 def test_each_command_is_answered_once(asks: Asks) -> None:
     pending = ask(asks, Ask.CHECK)
-    asks.nothing(NOTHING)
+    asks.nothing(NOTHING, is_idle=True)
     asks.poll_failed(DOWN)
 
     assert answer(pending) == (Exit.NOTHING, "v1.0.0 is live")
@@ -183,7 +218,7 @@ def test_update_goes_on_after_a_release_that_was_rejected_and_tells_its_end(asks
     asks.ended(REJECTED, Phase.RESTORE, is_own=True)
     assert update.outcome is None
 
-    asks.nothing(NOTHING)
+    asks.nothing(NOTHING, is_idle=True)
 
     assert answer(update) == (
         Exit.FAILED,
@@ -196,7 +231,7 @@ def test_update_goes_on_after_what_an_earlier_life_left_and_counts_it(asks: Asks
     asks.ended(ENDED, Phase.COMMIT, is_own=False)
     assert update.outcome is None
 
-    asks.nothing(NOTHING)
+    asks.nothing(NOTHING, is_idle=True)
 
     assert answer(update) == (Exit.DONE, "1.1.0-aaaaaa-cccccccccccc is live")
 
