@@ -3,7 +3,8 @@
 Run the work once under `count_effects`, then again and again under `cut_after(0)`, `cut_after(1)`
 and so on: so many effects happen, the next one and everything after it raises `Cut`, clean-up too.
 What is on disk then is what a killed process leaves. Effects are seen by the interpreter's audit
-events, whichever thread has them; writes into a file that is open already are none.
+events, whichever thread has them, commits of the database by themselves, what fakes keep by their
+own word (`effect`); writes into a file that is open already are none.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _CHANGES = frozenset(
 )
 
 # What the interpreter, and not the code, writes.
-_FOREIGN = ("/dev/", "/proc/")
+_FOREIGN = ("/dev/null", "/dev/tty", "/dev/urandom", "/proc/")
 _HELD = "/proc/self/fd/"  # the code's own: names in a directory that it holds open
 _FOREIGN_PARTS = ("__pycache__", ".coverage")
 
@@ -122,6 +123,12 @@ def cut_after(effects: int) -> Iterator[Cutter]:
             yield cutter
         except Cut:
             cutter.was_cut = True
+
+
+def effect(name: str) -> None:
+    """Count what a fake keeps beyond the crash, and no file of it: its own side effect."""
+    if _hook.cutter is not None:
+        _hook.cutter.effect(name)
 
 
 @contextmanager

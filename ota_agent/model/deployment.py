@@ -44,6 +44,10 @@ class Phase(StrEnum):
 ENDINGS = frozenset({Phase.SUCCEEDED, Phase.ABANDONED, Phase.ROLLED_BACK, Phase.STUCK})
 
 
+# Note of a deployment that was begun anew after a lost database: whose backup it goes back by.
+BACKUP = "backup"
+
+
 class Kind(StrEnum):
     """Why there is a deployment."""
 
@@ -102,3 +106,8 @@ class Deployment:
     def ending(self) -> Phase | None:
         """How it ended, None while it is in flight."""
         return self.phase if self.phase.is_ending else None
+
+    @property
+    def backup(self) -> str:
+        """Name of the backup that RESTORE needs."""
+        return str(self.notes.get(BACKUP, self.id))

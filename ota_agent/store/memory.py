@@ -29,7 +29,10 @@ class Memory:
         outlived a lift that was cut short: refusing once too often costs one `retry`.
         """
         known = self._file.read()
-        both = stricter(self._trust(), known.trust)
+        ours = self._trust()
+        both = stricter(ours, known.trust)
+        if (both.quarantine, both.marks) == (ours.quarantine, ours.marks):
+            return known  # a start must not need the disk to take a write
         with self._database.transaction() as transaction:
             for tree, entry in both.quarantine.items():
                 records.add_quarantine(transaction, tree, entry)
@@ -42,6 +45,16 @@ class Memory:
         """Write what the database holds now: after a transaction that lifted a refusal."""
         self._file.write(self._trust())
 
+    def catch_up(self, *, is_unproven: bool) -> None:
+        """At start: write what a power cut kept from being written, if there is anything.
+
+        `is_unproven`: a deployment is in flight whose release may be live.
+        """
+        known = self._file.read().trust
+        now = replace(self._trust(), unproven=known.unproven if is_unproven else None)
+        if now != known:
+            self._file.write(now)
+
     def remember_refusal(self, tree: str, entry: Entry) -> None:
         """Write a refusal before the transaction that makes it."""
         trust = self._trust()
@@ -52,7 +65,7 @@ class Memory:
 
     def remember_unproven(self, deployment: Deployment) -> None:
         """Write that what goes live next has not proved itself."""
-        unproven = Unproven(deployment.release or "", deployment.tree or "", deployment.id)
+        unproven = Unproven(deployment.release or "", deployment.tree or "", deployment.backup)
         self._file.write(replace(self._trust(), unproven=unproven))
 
     def _trust(self) -> Trust:

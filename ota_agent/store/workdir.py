@@ -52,13 +52,16 @@ def prepare(paths: Paths) -> None:
 def clear_litter(paths: Paths) -> None:
     """Remove what crashes left; only while no agent and no child of one is at work.
 
-    Half-built trees go (one becomes the spare, see `staging.empty`), throw-away repositories too.
+    Half-built trees go (one becomes the spare, see `staging.empty`), half-made backups and
+    throw-away repositories too.
     """
     for directory in (paths.work_dir, paths.releases_dir, paths.persist_dir, paths.private_dir):
         atomic.remove_litter(directory)
     staging.empty(paths)
-    with atomic.disk_errors(paths.scratch_dir):
+    with atomic.disk_errors(paths.private_dir):
         left = list(paths.scratch_dir.iterdir())
+        # What is being made or dropped there has a name that begins with a dot.
+        left += [*paths.backups_dir.glob(".*"), *paths.backups_dir.glob("*/.*")]
     for path in left:
         atomic.remove_tree(path)
 

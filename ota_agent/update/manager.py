@@ -23,7 +23,7 @@ from ota_agent.errors import (
 from ota_agent.model.deployment import Deployment, Failure, Kind, Phase
 from ota_agent.update import flow
 from ota_agent.update.device import Device, Job
-from ota_agent.update.retention import prune
+from ota_agent.update.retention import prune, sweep
 from ota_agent.update.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class OTAManager:
         if deployment.phase is Phase.SUCCEEDED:
             prune(self._device, progress)
             self._device.disk.ballast.hold()
+        elif deployment.phase is not Phase.STUCK:
+            sweep(self._device)
         return deployment
 
     def resume(self) -> Deployment | None:

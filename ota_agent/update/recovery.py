@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from ota_agent import log
 from ota_agent.errors import AgentError
-from ota_agent.model.deployment import Deployment, Kind, Phase
+from ota_agent.model.deployment import BACKUP, Deployment, Kind, Phase
 from ota_agent.model.manifest import FILE_NAME, MAX_BYTES
 from ota_agent.model.release import Release
+from ota_agent.model.version import parse_version
 from ota_agent.store import records
+from ota_agent.update.retention import sweep
 from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
+    from ota_agent.model.trust import Trust, Unproven
     from ota_agent.store.memory import Memory
     from ota_agent.update.device import Device
 
@@ -23,18 +26,35 @@ LAST_GOOD = "last_good"
 
 
 def recover(device: Device, memory: Memory) -> None:
-    """Agree on what is refused; after a lost database, rebuild what the disk still tells.
+    """Agree on what is refused, and let go what a power cut kept from being let go.
 
-    The live release is taken for good unless trust.json says that it had not proved itself: then
-    it is a deployment that went down in CONFIRM.
+    After a lost database rebuild what the disk still tells. The live release is taken for good
+    unless trust.json says that it had not proved itself: then it is a deployment that went down in
+    CONFIRM, or on its way back when it is refused already.
     """
-    database = device.disk.database
     reading = memory.reconcile()
     if reading.lost:
         _log.error("trust.json is damaged in both copies: quarantine may have been forgotten")
-    known = reading.trust
-    if known.epoch in {"", database.epoch}:
-        return
+    if reading.trust.epoch in {"", device.disk.database.epoch}:
+        _catch_up(device, memory)
+    else:
+        _rebuild(device, memory, reading.trust)
+    if device.disk.journal.in_flight() is None:
+        sweep(device)
+
+
+def _catch_up(device: Device, memory: Memory) -> None:
+    in_flight = device.disk.journal.in_flight()
+    may_be_live = in_flight is not None and not in_flight.phase.leaves_live_alone
+    try:
+        memory.catch_up(is_unproven=may_be_live)
+    except AgentError as error:
+        # The database knows it all; a full disk must not keep the agent from starting.
+        _log.warning("trust.json not updated", error=error.message)
+
+
+def _rebuild(device: Device, memory: Memory, known: Trust) -> None:
+    database = device.disk.database
     _log.error("the database was lost; releases, quarantine and marks are known from the disk")
     for release, commit in device.disk.objects.held().items():
         if device.disk.releases.is_sealed(release):
@@ -52,23 +72,41 @@ def recover(device: Device, memory: Memory) -> None:
             records.put_state(transaction, LAST_GOOD, live.id)
         memory.remember()
         return
-    previous = device.disk.releases.previous()
-    deployment = device.disk.journal.begin(
-        Deployment(
-            id="",
-            kind=Kind.UPDATE if previous else Kind.FIRST,
-            commit=live.commit,
-            ref="",
-            phase=Phase.CONFIRM,
-            started_at=now,
-            entered_at=now,
-            version=live.version,
-            tree=live.tree,
-            release=live.id,
-            from_release=previous,
+    begun = device.disk.journal.in_flight()  # None, unless a crash came before the last line
+    if begun is None:
+        is_refused = live.tree in known.quarantine
+        begun = device.disk.journal.begin(
+            _unfinished(
+                device, live, known.unproven, Phase.RESTORE if is_refused else Phase.CONFIRM
+            )
         )
+    memory.remember_unproven(begun)
+
+
+def _unfinished(device: Device, live: Release, unproven: Unproven, phase: Phase) -> Deployment:
+    """Make the deployment that the lost database had in flight, as far as the disk tells."""
+    now = device.clock.now()
+    before, before_that = device.disk.releases.previous(), None
+    try:
+        backup = device.disk.backups.read(unproven.deployment)
+        before, before_that = backup.release, backup.previous
+    except AgentError as error:
+        _log.warning("no backup for the way back", error=error.message)
+    return Deployment(
+        id="",
+        kind=Kind.UPDATE if before else Kind.FIRST,
+        commit=live.commit,
+        ref="",
+        phase=phase,
+        started_at=now,
+        entered_at=now,
+        version=live.version,
+        tree=live.tree,
+        release=live.id,
+        from_release=before,
+        from_previous=before_that,
+        notes={BACKUP: unproven.deployment},
     )
-    memory.remember_unproven(deployment)
 
 
 def _remember_release(device: Device, release: str, commit: str) -> None:
@@ -88,7 +126,7 @@ def _remember_release(device: Device, release: str, commit: str) -> None:
         id=release,
         commit=commit,
         tree=tree,
-        version=None,
+        version=_version_in(release),
         manifest=manifest,
         files=len(entries),
         size_bytes=sum(entry.size_bytes for entry in entries),
@@ -96,3 +134,9 @@ def _remember_release(device: Device, release: str, commit: str) -> None:
     )
     with device.disk.database.transaction() as transaction:
         records.save_release(transaction, found)
+
+
+def _version_in(release: str) -> str | None:
+    """Read the version in a release's id; None where its label is none."""
+    label = release.rsplit("-", 2)[0]
+    return label if parse_version(label) else None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ota_agent import log
 from ota_agent.errors import AgentError
+from ota_agent.model.deployment import Phase
 
 if TYPE_CHECKING:
     from ota_agent.ports import Progress
@@ -15,15 +16,27 @@ _log = log.get_logger(__name__)
 
 
 def prune(device: Device, progress: Progress) -> None:
-    """Drop what is beyond `backups.keep`; a failure is told and never fails an update."""
-    backups, keep = device.disk.backups, device.config.backups
+    """Drop what a success makes superfluous; a failure is told and never fails an update."""
     try:
-        backups.drop_displaced(*(backup.deployment for backup in backups.list()))
-        backups.prune(keep.keep, keep.keep_data, ())
-        _retire_unnamed(device)
+        device.disk.backups.drop_displaced(*_names(device))
+        _let_go(device)
         device.disk.objects.tidy(progress)
     except AgentError as error:
-        _log.warning("pruning failed, it is tried after the next success", error=error.message)
+        _log.warning("pruning failed, it is tried again later", error=error.message)
+
+
+def sweep(device: Device) -> None:
+    """Finish what a power cut left of an earlier pruning, and bound what failures leave.
+
+    What the last RESTORE displaced stays until the next success. Nothing may be in flight.
+    """
+    try:
+        newest = device.disk.journal.history(1)
+        if newest and newest[0][0].phase is Phase.SUCCEEDED:
+            device.disk.backups.drop_displaced(*_names(device))
+        _let_go(device)
+    except AgentError as error:
+        _log.warning("pruning failed, it is tried again later", error=error.message)
 
 
 def make_room(device: Device) -> bool:
@@ -50,3 +63,17 @@ def _retire_unnamed(device: Device) -> None:
     for release in releases.kept():
         if release not in named:
             releases.retire(release)
+
+
+def _let_go(device: Device) -> None:
+    """Drop what is beyond `backups.keep`, and what of releases nothing names then."""
+    keep, objects = device.config.backups, device.disk.objects
+    device.disk.backups.prune(keep.keep, keep.keep_data, ())
+    _retire_unnamed(device)
+    # A tree goes before its ref: the crash between the two must not keep the objects for ever.
+    for release in objects.held().keys() - set(device.disk.releases.kept()):
+        objects.drop(release)
+
+
+def _names(device: Device) -> list[str]:
+    return [backup.deployment for backup in device.disk.backups.list()]

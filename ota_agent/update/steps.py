@@ -118,23 +118,24 @@ def backup(job: Job) -> Deployment:
             message = f"no backup holds data of {job.target}"
             raise BackupUnusable(message, hint="Roll back without --with-data.")
         backups.incoming(deployment.id, source.deployment, job.progress)
+    return job.deployment
+
+
+def activate(job: Job) -> Deployment:
+    """Bring in data and links, then tell the release: each is the same the second time."""
+    device, deployment = job.device, job.deployment
+    _require_sealed(job)
+    if deployment.notes.get("with_data"):
+        device.disk.backups.put_incoming(deployment.id)
+    # Not before the backup is in the journal: one taken anew would hold them as the device's own.
     persist.ensure(
         device.disk.paths,
-        [spec.path for spec in new.persist],
+        [spec.path for spec in job.manifest(job.target).persist],
         device.entries(job.target, job.progress),
         device.disk.objects,
         device.data_owner,
         job.progress,
     )
-    return job.deployment
-
-
-def activate(job: Job) -> Deployment:
-    """Move the links, then tell the release: both are the same the second time."""
-    device, deployment = job.device, job.deployment
-    _require_sealed(job)
-    if deployment.notes.get("with_data"):
-        device.disk.backups.put_incoming(deployment.id)
     if deployment.from_release != job.target:
         device.disk.releases.set_previous(deployment.from_release)
     device.disk.releases.make_live(job.target)
@@ -173,7 +174,7 @@ def restore(job: Job) -> Deployment:
         raise BackupUnusable(message)
     if releases.live() == deployment.release and deployment.release is not None:
         _undo_hook(job)
-    device.disk.backups.restore_data(deployment.id)
+    device.disk.backups.restore_data(deployment.backup)
     releases.make_live(before)
     releases.set_previous(deployment.from_previous)
     _give_back(job)
