@@ -107,30 +107,30 @@ class Agent:
         self._parts.close()
 
     def _start(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._on_signal)
         self._parts.mailbox.clear()
         self._flight.resume()
         self._parts.display.refresh()
         self._parts.heartbeat.start()
         self._parts.notifier.ready()
-        live = self._parts.device.disk.releases.live()
-        _log.info("agent started", device=self._parts.device.device_id, live=live)
+        device = self._parts.device
+        _log.info("agent started", device=device.device_id, live=device.disk.releases.live())
 
     def _stop(self) -> int:
         """End at the next safe point, in bounded time; a phase that is cut short is no crash."""
         self._parts.notifier.stopping()
-        reason = Stopped("the agent was asked to end")
-        workers = self._workers()
+        reason, workers = Stopped("the agent was asked to end"), self._workers()
         for worker in workers:
             worker.end(reason)
         until = self._clock.monotonic() + STOP_S
-        left = [w for w in workers if not w.join(max(0.0, until - self._clock.monotonic()))]
-        is_over = not left
+        is_over = not [w for w in workers if not w.join(until - self._clock.monotonic())]
         if is_over:
             self._parts.manager.stopped()
         for worker in workers:
             worker.end(reason, forced=True)
+        self._parts.display.leave()
         self._parts.heartbeat.stop(timeout_s=5.0)
         _log.info("agent stopped", clean=is_over)
         return Exit.DONE if is_over else Exit.FAILED
@@ -151,7 +151,7 @@ class Agent:
             self._parts.display.refresh()
             self._keep_alive()
         except AgentError as error:
-            # The disk took no record of the loop's own: nothing is decided, the next turn tries.
+            # The disk took no record: nothing is decided, the next turn tries.
             _log.warning("turn cut short", code=error.code, error=error.message)
             self._asks.turn_failed(error, is_flying=self._flight.worker is not None)
         except Exception as error:  # noqa: BLE001 - a bug must not end the updates for good

@@ -95,7 +95,7 @@ class Worker(PhaseProgress):
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; tells whether it came."""
-        return bool(wait([self._future], timeout_s).done)
+        return bool(wait([self._future], max(0.0, timeout_s)).done)
 
     @property
     def is_overdue(self) -> bool:

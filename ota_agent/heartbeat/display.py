@@ -46,13 +46,25 @@ class Display:
         self._take = take
         self._refreshed: tuple[int, Doing] | None = None
         self._told = ""
+        self._is_leaving = False
+
+    def picture(self) -> dict[str, Any]:
+        """Give the device's whole state as it is to be shown now."""
+        shown = self._take()
+        return {**shown, "status": "OFFLINE", "agent": None} if self._is_leaving else shown
+
+    def leave(self) -> None:
+        """Show from now on that no agent runs any more."""
+        self._is_leaving = True
+        self._refreshed = None
+        self.refresh()
 
     def refresh(self) -> None:
         """Bring status.json up to date; a full disk must not stop the loop."""
         now = (self._database.changes, self._board.doing)
         if now == self._refreshed:
             return  # asked at every turn of the loop: an idle device must cost nothing
-        text = json.dumps(self._take(), indent=2) + "\n"
+        text = json.dumps(self.picture(), indent=2) + "\n"
         try:
             # It is made anew at each start, so it need not outlive a power cut.
             atomic.write_file(self._paths.status_file, text.encode(), durable=False)

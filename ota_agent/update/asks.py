@@ -99,7 +99,9 @@ class Asks:
         outcome = answers.nothing(verdict)
         for pending in self._of(Ask.CHECK, *([Ask.UPDATE] if is_idle else [])):
             last = pending.last
-            self._answer(pending, outcome if last is None else answers.of_deployment(last))
+            # What was only refused is nothing to do, the first time as at every later one.
+            is_done = last is not None and not was_refused(last)
+            self._answer(pending, answers.of_deployment(last) if last and is_done else outcome)
 
     def poll_failed(self, error: AgentError) -> None:
         """Answer whom a failing source leaves without one."""
@@ -193,6 +195,11 @@ class Asks:
         except AgentError as error:
             # Whoever asked finds out when the agent ends; the loop must not stop for it.
             _log.warning("answer not written", code=error.code, error=error.message)
+
+
+def was_refused(deployment: Deployment) -> bool:
+    """Tell whether this device only did not take the release; the release may be good."""
+    return deployment.notes.get("blames") == ReleaseRefused.__name__
 
 
 def may_try_another(deployment: Deployment) -> bool:

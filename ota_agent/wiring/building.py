@@ -140,15 +140,19 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
         def take() -> dict[str, Any]:
             return take_picture(config, database, board, owner)
 
+        display = Display(paths, database, board, clock, take)
         return Parts(
             device=device,
             manager=OTAManager(device, memory),
             lookout=lookout,
             mailbox=Mailbox(database),
-            display=Display(paths, database, board, clock, take),
+            display=display,
             board=board,
             heartbeat=Heartbeat(
-                LocalSink(paths.reports_file), database, take, config.supabase.sync_interval_s
+                LocalSink(paths.reports_file),
+                database,
+                display.picture,
+                config.supabase.sync_interval_s,
             ),
             notifier=Notifier(),
             reset_breaker=source.breaker.reset,
