@@ -101,11 +101,15 @@ def failure_backoff(count: int) -> timedelta | None:
     return min(FAILURE_BACKOFF * doubled, LONGEST_BACKOFF)
 
 
-def is_blamed(deployment: Deployment, error: AgentError, *, has_succeeded_here: bool) -> bool:
-    """Tell whether this failure quarantines the release: the error's class decides, not the phase.
+def is_spared(deployment: Deployment, *, has_succeeded_here: bool) -> bool:
+    """Tell whether the release is never quarantined, however this deployment goes.
 
-    A release that once succeeded on this device is never quarantined by a failing rollback.
+    One that once succeeded on this device does not lose its good name to a failing rollback.
     """
-    if deployment.kind is Kind.ROLLBACK and has_succeeded_here:
-        return False
-    return isinstance(error, ReleaseRejected)
+    return deployment.kind is Kind.ROLLBACK and has_succeeded_here
+
+
+def is_blamed(deployment: Deployment, error: AgentError, *, has_succeeded_here: bool) -> bool:
+    """Tell whether this failure quarantines the release: its class decides, not the phase."""
+    is_rejected = isinstance(error, ReleaseRejected)
+    return is_rejected and not is_spared(deployment, has_succeeded_here=has_succeeded_here)

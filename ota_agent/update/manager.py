@@ -130,8 +130,7 @@ class OTAManager:
         if phase is deployment.phase:
             return self._journal.update(deployment, *also)
         deployment = self._with_error(deployment, error)
-        if attempts >= flow.MAX_CRASHES:
-            also.append(self._verdicts.takes_device_down(deployment, attempts))
+        also += self._verdicts.of_crash(deployment, attempts)
         return self._enter(deployment, phase, *also)
 
     def supersede(self, deployment: Deployment, reason: str) -> Deployment:
@@ -182,14 +181,14 @@ class OTAManager:
             deployment = replace(deployment, notes={**deployment.notes, "blames": blames})
         if isinstance(error, StoreDamaged) and deployment.phase in REBUILD:
             self._device.disk.objects.set_aside()
-        deployment = self._with_error(deployment, error)
+        failed = self._with_error(deployment, error)
         try:
-            return self._enter(deployment, phase, *self._verdicts.of_failure(deployment, error))
+            return self._enter(failed, phase, *self._verdicts.of_failure(deployment, error))
         except DiskFull:
             # A full disk must not keep a bad release live for want of a few bytes.
             if not self._device.disk.ballast.drop():
                 raise
-            return self._enter(deployment, phase, *self._verdicts.of_failure(deployment, error))
+            return self._enter(failed, phase, *self._verdicts.of_failure(deployment, error))
 
     def _enter(
         self,

@@ -14,12 +14,13 @@ from ota_agent.errors import (
     AgentError,
     Crashed,
     DiskFull,
+    ReleaseRefused,
     RolledBackByOperator,
     Superseded,
     TakesDeviceDown,
-    TransientError,
 )
-from ota_agent.model.deployment import Deployment, Kind
+from ota_agent.model.deployment import Deployment, Kind, Phase
+from ota_agent.model.moment import maybe_text
 from ota_agent.model.trust import Entry, Mark
 from ota_agent.store import records, space
 from ota_agent.store.records import Failures
@@ -71,16 +72,14 @@ class Verdicts:
         return changes
 
     def of_failure(self, deployment: Deployment, error: AgentError) -> list[Change]:
-        """Quarantine what is to blame, count what is not."""
-        known = self._device.release(deployment.release)
-        has_succeeded = known is not None and known.succeeded_at is not None
-        if flow.is_blamed(deployment, error, has_succeeded_here=has_succeeded):
+        """Quarantine what is to blame, count what is not; `deployment` as it was before `error`."""
+        if flow.is_blamed(deployment, error, has_succeeded_here=self._has_succeeded(deployment)):
             return [self._quarantine(deployment, error)]
         changes: list[Change] = []
         if flow.counts_as_attempt(deployment, error) and deployment.tree is not None:
             attempts, change = self.one_more_attempt(deployment.tree)
             changes.append(change)
-            if attempts >= flow.MAX_CRASHES:
+            if attempts >= flow.MAX_CRASHES and not self._is_spared(deployment):
                 changes.append(self._quarantine(deployment, error, attempts=attempts))
         if deployment.error is None and deployment.kind is not Kind.ROLLBACK:
             changes += self._one_more_failure(deployment, error)
@@ -95,17 +94,24 @@ class Verdicts:
             transaction, tree, attempts, not_before
         )
 
-    def takes_device_down(self, deployment: Deployment, attempts: int) -> Change:
+    def of_crash(self, deployment: Deployment, attempts: int) -> list[Change]:
         """Quarantine content that the device went down with once too often."""
+        if attempts < flow.MAX_CRASHES or self._is_spared(deployment):
+            return []
         error = TakesDeviceDown(f"the device went down {attempts} times with this release")
-        return self._quarantine(deployment, error, attempts=attempts)
+        return [self._quarantine(deployment, error, attempts=attempts)]
 
     def is_unproven(self, deployment: Deployment) -> None:
         """Say in trust.json that what goes live now has not proved itself."""
         self._memory.remember_unproven(deployment)
 
     def ended(self, deployment: Deployment) -> None:
-        """Bring trust.json up to date once the ending is on disk."""
+        """Bring trust.json up to date once the ending is on disk.
+
+        A stuck deployment may have left its release live: that has still not proved itself.
+        """
+        if deployment.phase is Phase.STUCK:
+            return
         try:
             self._memory.remember()
         except AgentError as error:
@@ -121,6 +127,13 @@ class Verdicts:
                 records.forgive(transaction, commit=key, tree=key)
                 records.add_event(transaction, "release.lifted", now, {"release": name})
         self._memory.remember()
+
+    def _is_spared(self, deployment: Deployment) -> bool:
+        return flow.is_spared(deployment, has_succeeded_here=self._has_succeeded(deployment))
+
+    def _has_succeeded(self, deployment: Deployment) -> bool:
+        known = self._device.release(deployment.release)
+        return known is not None and known.succeeded_at is not None
 
     def _leave_by_hand(self, deployment: Deployment) -> list[Change]:
         left = self._device.release(deployment.from_release)
@@ -157,8 +170,8 @@ class Verdicts:
         return lambda transaction: records.add_quarantine(transaction, tree, entry)
 
     def _one_more_failure(self, deployment: Deployment, error: AgentError) -> list[Change]:
-        counted = isinstance(error, TransientError | DiskFull)
-        if not counted or isinstance(error, Superseded | Crashed):
+        # A crash has its own count; what was superseded or refused is not tried again as it is.
+        if isinstance(error, Superseded | Crashed | ReleaseRefused):
             return []
         before = records.failures(self._device.disk.database).get(deployment.commit)
         count = 1 + (before.count if before else 0)
@@ -172,4 +185,8 @@ class Verdicts:
             # After ENOSPC the same commit is tried again only when there is more space than now.
             free_bytes=space.free(self._device.disk.paths.work_dir).bytes if is_full else None,
         )
+        _log.warning(
+            "deployment failed, not the release's fault", commit=deployment.commit, failures=count,
+            not_before=maybe_text(failures.not_before), wasted_bytes=failures.wasted_bytes,
+        )  # fmt: skip
         return [lambda transaction: records.set_failures(transaction, deployment.commit, failures)]
