@@ -205,7 +205,6 @@ def _configuration(work_dir: Path, source: Path) -> dict[str, Any]:
         "source": {"type": "git", "url": str(source), "channel": "tag:*"},
         "poll_interval_s": 1,
         "drift": {"mode": "repair"},
-        "log": {"format": "json"},
     }
     if runs_as_root():
         # Root runs nothing of a publisher's unless it is told to, twice.
