@@ -329,7 +329,6 @@ class Machine:
         """Each ending has its event, and trust.json knows what the database knows."""
         rows = self.disk.database.rows("SELECT body FROM outbox WHERE terminal = 1")
         told = [json.loads(row["body"]) for row in rows]
-        assert sorted(body["deployment"] for body in told) == sorted(endings)
         assert {body["deployment"]: body["phase"] for body in told} == endings
         trust = TrustFile(self.paths.trust_file).read().trust
         if endings:

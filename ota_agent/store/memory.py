@@ -42,8 +42,12 @@ class Memory:
         return known
 
     def remember(self) -> None:
-        """Write what the database holds now: after a transaction that lifted a refusal."""
+        """Write what the database holds now: the live release has proved itself, or is gone."""
         self._file.write(self._trust())
+
+    def remember_lift(self) -> None:
+        """Write what the database holds, after a transaction that lifted a refusal."""
+        self._file.write(replace(self._trust(), unproven=self._file.read().trust.unproven))
 
     def catch_up(self, *, is_unproven: bool) -> None:
         """At start: write what a power cut kept from being written, if there is anything.

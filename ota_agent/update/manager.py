@@ -117,6 +117,8 @@ class OTAManager:
 
     def crashed(self, deployment: Deployment) -> Deployment:
         """Take a deployment that went down inside its phase the way of the table's column."""
+        if deployment.phase is Phase.STUCK:
+            return deployment  # it waits, and nothing of it was at work
         deployment = replace(deployment, crashes=deployment.crashes + 1)
         tree, also, attempts = deployment.tree, [], 0
         if tree is not None and flow.counts_as_attempt(deployment, None):
@@ -130,7 +132,7 @@ class OTAManager:
         if phase is deployment.phase:
             return self._journal.update(deployment, *also)
         deployment = self._with_error(deployment, error)
-        also += self._verdicts.of_crash(deployment, attempts)
+        also += self._verdicts.of_crash(deployment, error, attempts)
         return self._enter(deployment, phase, *also)
 
     def supersede(self, deployment: Deployment, reason: str) -> Deployment:

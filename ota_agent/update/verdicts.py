@@ -94,8 +94,12 @@ class Verdicts:
             transaction, tree, attempts, not_before
         )
 
-    def of_crash(self, deployment: Deployment, attempts: int) -> list[Change]:
-        """Quarantine content that the device went down with once too often."""
+    def of_crash(self, deployment: Deployment, crash: Crashed, attempts: int) -> list[Change]:
+        """Quarantine content that the device went down with once too often, or count a failure."""
+        is_untouched = flow.FLOW[deployment.phase].failed is Phase.DISCARD
+        if is_untouched and deployment.kind is not Kind.ROLLBACK:
+            # Else what takes the agent down before it is live would be tried for ever, at once.
+            return self._one_more_failure(deployment, crash)
         if attempts < flow.MAX_CRASHES or self._is_spared(deployment):
             return []
         error = TakesDeviceDown(f"the device went down {attempts} times with this release")
@@ -126,7 +130,7 @@ class Verdicts:
                 records.lift_quarantine(transaction, key)
                 records.forgive(transaction, commit=key, tree=key)
                 records.add_event(transaction, "release.lifted", now, {"release": name})
-        self._memory.remember()
+        self._memory.remember_lift()
 
     def _is_spared(self, deployment: Deployment) -> bool:
         return flow.is_spared(deployment, has_succeeded_here=self._has_succeeded(deployment))
@@ -170,8 +174,8 @@ class Verdicts:
         return lambda transaction: records.add_quarantine(transaction, tree, entry)
 
     def _one_more_failure(self, deployment: Deployment, error: AgentError) -> list[Change]:
-        # A crash has its own count; what was superseded or refused is not tried again as it is.
-        if isinstance(error, Superseded | Crashed | ReleaseRefused):
+        # What was superseded or refused is not tried again as it is.
+        if isinstance(error, Superseded | ReleaseRefused):
             return []
         before = records.failures(self._device.disk.database).get(deployment.commit)
         count = 1 + (before.count if before else 0)
