@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ota_agent.model.command import Outcome
 
 
+UP_TO_DATE = "release.up_to_date"  # there is nothing to advise
+
+
 def print_json(value: object) -> None:
     """Print a value for programs. ASCII only: a path may hold bytes that are no text."""
     click.echo(json.dumps(value, indent=2))
@@ -27,6 +30,7 @@ def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
         click.echo(outcome.text)
     if not is_good:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {outcome.text}", err=True)
+    if not as_json and outcome.data.get("reason") != UP_TO_DATE:
         for key in ("hint", "code"):
             if outcome.data.get(key):
                 click.echo(f"{key}: {outcome.data[key]}", err=True)
