@@ -17,7 +17,7 @@ from ota_agent.store.database import Database
 from ota_agent.store.mailbox import Mailbox
 from ota_agent.store.paths import Paths
 from ota_agent.store.releases import ReleaseStore
-from ota_agent.wiring.reading import has_database, running_agent
+from ota_agent.wiring.reading import has_database, owner_of, running_agent
 from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ def ask_agent(config: Config, command: Command) -> Outcome:
         _wake(config, paths)
         pause_s = 0.01
         while (outcome := mailbox.outcome(number)) is None:
-            if running_agent(config) is None:
-                return Outcome(Exit.NO_AGENT, "the agent ended before this was done; ask again")
+            if owner_of(config) is None:
+                # It may have answered last of all.
+                gone = Outcome(Exit.NO_AGENT, "the agent ended before this was done; ask again")
+                return mailbox.outcome(number) or gone
             # The answer is a row that another process writes: there is nothing to wait on.
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)

@@ -1,88 +1,106 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 from plain_user import as_plain_user
 
-from ota_agent import config
+from ota_agent.config import Config, Drift, Source
 from ota_agent.errors import WorkDirUnusable
+from ota_agent.heartbeat import picture
 from ota_agent.host import facts
-from ota_agent.model.command import Exit
 from ota_agent.store.database import Database
+from ota_agent.store.lock import AgentLock
 from ota_agent.store.paths import Paths
-from ota_agent.wiring.asking import verify_live
-from ota_agent.wiring.reading import read_history, read_status
+from ota_agent.wiring import read_history, read_status, running_agent
+from ota_agent.wiring import reading as module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from ota_agent.config import Config
+
+def made(work_dir: Path, device: str = "door-7") -> Config:
+    """Make what a device leaves on its disk."""
+    config = Config(
+        work_dir=work_dir, source=Source(type="git", url="https://git.example.com/fw.git")
+    )
+    Paths(work_dir).private_dir.mkdir(parents=True)
+    database = Database.open(Paths(work_dir).database_file)
+    database.put(module.DEVICE_ID, device)
+    database.close()
+    return config
 
 
-def configured(work_dir: Path) -> Config:
-    text = {"work_dir": str(work_dir), "source": {"type": "git", "url": "/srv/fw.git"}}
-    return config.load(json.dumps(text), environ={}).config
+def show(config: Config, shown: object) -> None:
+    Paths(config.work_dir).status_file.write_text(json.dumps(shown))
 
 
-def verify(device: Config) -> object:
-    return verify_live(device, print)
+def test_device_that_never_ran_is_offline(tmp_path: Path) -> None:
+    config = Config(
+        work_dir=tmp_path / "absent",
+        source=Source(type="git", url="https://git.example.com/fw.git"),
+        drift=Drift(mode="repair"),
+    )
+
+    assert read_status(config) == picture.nothing("repair")
+    assert read_history(config, None) == []
+    assert running_agent(config) is None
 
 
-def history(device: Config) -> object:
-    return read_history(device, None)
+def test_device_without_an_agent_is_read_from_its_disk(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    show(config, {"device_id": "of a former life", "status": "ONLINE"})
+
+    status = read_status(config)
+
+    assert (status["device_id"], status["status"], status["agent"]) == ("door-7", "OFFLINE", None)
 
 
-@pytest.mark.parametrize("look", [verify, history])
-def test_user_who_may_not_look_is_told_so(look: Callable[[Config], object]) -> None:
+def test_agent_that_runs_has_the_word(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    lock = AgentLock(Paths(config.work_dir))
+    owner = lock.acquire("door-7")
+    shown = {"device_id": "door-7", "status": "UPDATING"}
+    show(config, shown)
+
+    assert read_status(config) == shown
+    assert running_agent(config) == owner.pid
+    lock.release()
+    assert running_agent(config) is None
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[1]", "7"])
+def test_agent_that_shows_nothing_yet_is_read_from_its_disk(tmp_path: Path, broken: str) -> None:
+    config = made(tmp_path)
+    lock = AgentLock(Paths(config.work_dir))
+    lock.acquire("door-7")
+    Paths(config.work_dir).status_file.write_text(broken)
+
+    assert read_status(config)["device_id"] == "door-7"
+    lock.release()
+
+
+def test_user_who_may_not_look_inside_sees_what_the_agent_shows() -> None:
     with as_plain_user() as place:
-        (place / "private").mkdir(mode=0)
-        with pytest.raises(WorkDirUnusable, match="may not be read by this user"):
-            look(configured(place))
+        config = made(place / "device")
+        Paths(config.work_dir).private_dir.chmod(0)
+        assert read_status(config) == picture.nothing("report")
+
+        agent = {"pid": 1, "boot_id": facts.boot_id()}
+        show(config, {"status": "ONLINE", "agent": agent})
+        assert read_status(config) == {"status": "ONLINE", "agent": agent}
+
+        for gone in ({"pid": 1, "boot_id": "of yesterday"}, {"pid": 2**22 + 1}, None, "?"):
+            show(config, {"status": "ONLINE", "agent": gone})
+            assert read_status(config) == {"status": "OFFLINE", "agent": None}
+
+        with pytest.raises(WorkDirUnusable):
+            read_history(config, None)
 
 
-@pytest.mark.parametrize(
-    ("agent", "status"),
-    [
-        ({"pid": os.getpid(), "boot_id": facts.boot_id()}, "ONLINE"),
-        ({"pid": 2**22, "boot_id": facts.boot_id()}, "OFFLINE"),
-        ({"pid": os.getpid(), "boot_id": "of another boot"}, "OFFLINE"),
-        (None, "OFFLINE"),
-    ],
-)
-def test_user_who_may_not_look_still_sees_the_status(
-    agent: dict[str, object] | None, status: str
-) -> None:
-    with as_plain_user() as place:
-        (place / "private").mkdir(mode=0)
-        text = json.dumps({"device_id": "kiosk-7", "status": "ONLINE", "agent": agent})
-        (place / "status.json").write_text(text)
-        shown = read_status(configured(place))
-    assert (shown["device_id"], shown["status"]) == ("kiosk-7", status)
+def test_history_is_as_long_as_is_asked_for(tmp_path: Path) -> None:
+    config = made(tmp_path)
 
-
-def test_live_release_whose_content_is_not_known_cannot_be_compared(tmp_path: Path) -> None:
-    device = configured(tmp_path)
-    (tmp_path / "private").mkdir()
-    Database.open(Paths(tmp_path).database_file).close()
-    (tmp_path / "releases/1.0.0-abcdef-0123456789ab").mkdir(parents=True)
-    (tmp_path / "live").symlink_to("releases/1.0.0-abcdef-0123456789ab")
-    outcome = verify_live(device, print)
-    assert outcome.exit is Exit.FAILED
-    assert "1.0.0-abcdef-0123456789ab cannot be compared" in outcome.text
-
-
-@pytest.mark.parametrize("missing", ["work_dir", "private", "database"])
-def test_nothing_was_deployed_where_no_agent_has_run(tmp_path: Path, missing: str) -> None:
-    work_dir = tmp_path / "device"
-    if missing != "work_dir":
-        work_dir.mkdir()
-    if missing == "database":
-        (work_dir / "private").mkdir()
-    device = configured(work_dir)
-    assert read_history(device, None) == []
-    assert verify_live(device, print).exit is Exit.DONE
-    assert read_status(device)["status"] == "OFFLINE"
+    assert read_history(config, None) == []
+    assert read_history(config, 5) == []

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from trees import contents
+
+from ota_agent import wiring
+from ota_agent.model.command import Ask, Command, Exit, Outcome
+from ota_agent.store.database import Database
+from ota_agent.store.mailbox import Mailbox
+from ota_agent.store.paths import Paths
+from ota_agent.wiring import ask_agent, asking, build_agent, read_status, running_agent, verify_live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ota_agent.config import Config
+    from servers.publisher import Publisher
+
+pytestmark = pytest.mark.process
+
+PATIENCE_S = 60.0
+FILES = {"app.py": b"print(1)\n", "etc/app.conf": b"port = 80\n"}
+
+
+@contextmanager
+def daemon(config: Config, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the agent as a process of its own."""
+    settings = {
+        "work_dir": str(config.work_dir),
+        "source": {"type": "git", "url": config.source.url},
+        "disk": {"reserve_bytes": 0, "reserve_inodes": 0},
+    }
+    log = (tmp_path / "log").open("wb")
+    command = [sys.executable, "-m", "ota_agent", "run", "--device-id", "door-7"]
+    with log, subprocess.Popen([*command, "--config", json.dumps(settings)], stderr=log) as process:
+        try:
+            until(lambda: running_agent(config) is not None)
+            until(lambda: read_status(config)["status"] != "OFFLINE")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_S)
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Wait for another process: there is nothing else to wait on than what it writes."""
+    last = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < last
+        time.sleep(0.02)
+
+
+# --- the running agent ----------------------------------------------------------------------------
+
+
+def test_running_agent_carries_out_what_it_is_asked(
+    config: Config, publisher: Publisher, tmp_path: Path
+) -> None:
+    publisher.publish(FILES)
+    with daemon(config, tmp_path) as process:
+        until(lambda: contents(config.work_dir / "live") == FILES)
+        assert running_agent(config) == process.pid
+        commit = publisher.change({"app.py": b"print(2)\n"})
+
+        updated = ask_agent(config, Command(Ask.UPDATE, asked_by="operator"))
+        assert updated.exit is Exit.DONE
+        assert updated.data["deployment"]["commit"] == commit
+
+        back = ask_agent(config, Command(Ask.ROLLBACK, asked_by="operator"))
+        assert back.exit is Exit.DONE
+        assert contents(config.work_dir / "live") == FILES
+
+        refused = ask_agent(config, Command(Ask.RETRY, {"release": "9.9.9"}))
+        assert refused.exit is Exit.REFUSED
+
+    assert process.returncode == 0
+    assert read_status(config)["status"] == "OFFLINE"
+
+
+def test_agent_that_ends_meanwhile_is_told(config: Config, tmp_path: Path) -> None:
+    with daemon(config, tmp_path) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE_S)
+
+        outcome = ask_agent(config, Command(Ask.CHECK))
+
+    assert outcome.exit is Exit.NO_AGENT
+
+
+def test_agent_of_another_user_is_woken_by_the_file(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    agent = build_agent(config, "door-7", once=True)
+    paths = Paths(config.work_dir)
+    asking._wake(config, paths)
+
+    assert paths.wake_file.exists()
+    agent.close()
+
+
+def test_answer_that_came_last_of_all_counts(
+    config: Config, run_once: Callable[[], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_once()
+
+    def answer_and_end(_: Config) -> None:
+        database = Database.open(Paths(config.work_dir).database_file)
+        mailbox = Mailbox(database)
+        ((number, _command),) = mailbox.take()
+        mailbox.answer(number, Outcome(Exit.DONE, "done at last"))
+        database.close()
+
+    monkeypatch.setattr(asking, "owner_of", answer_and_end)
+
+    assert ask_agent(config, Command(Ask.CHECK)).text == "done at last"
+
+
+# --- the live tree --------------------------------------------------------------------------------
+
+
+def verify(config: Config) -> tuple[Outcome, list[str]]:
+    said: list[str] = []
+    return verify_live(config, said.append), said
+
+
+def test_device_without_a_release_has_nothing_to_compare(
+    config: Config, run_once: Callable[[], Outcome]
+) -> None:
+    assert "nothing is live" in verify(config)[0].text
+    run_once()
+
+    outcome, said = verify(config)
+
+    assert outcome.exit is Exit.DONE
+    assert "nothing is live" in outcome.text
+    assert said == []
+
+
+def test_live_tree_that_is_whole_is_told_so(
+    config: Config, publisher: Publisher, run_once: Callable[[], Outcome]
+) -> None:
+    publisher.publish(FILES)
+    run_once()
+
+    outcome, said = verify(config)
+
+    assert outcome.exit is Exit.DONE
+    assert outcome.text.endswith("is whole: 2 files")
+    assert said == []
+
+
+def test_live_tree_that_differs_is_told_file_by_file_and_left_alone(
+    config: Config, publisher: Publisher, run_once: Callable[[], Outcome]
+) -> None:
+    publisher.publish(FILES)
+    run_once()
+    live = config.work_dir / "live"
+    for directory in (live, live / "etc"):
+        directory.chmod(0o755)
+    (live / "app.py").chmod(0o644)
+    (live / "app.py").write_bytes(b"edited\n")
+    (live / "etc/app.conf").unlink()
+    (live / "new.log").write_bytes(b"")
+    for directory in (live / "etc", live):
+        directory.chmod(0o555)
+
+    outcome, said = verify(config)
+
+    assert outcome.exit is Exit.FAILED
+    assert said == ["changed: app.py", "missing: etc/app.conf", "added: new.log"]
+    assert outcome.data["changed"] == ["app.py"]
+    assert (live / "app.py").read_bytes() == b"edited\n"
+
+
+def test_live_tree_of_unknown_content_cannot_be_compared(
+    config: Config, publisher: Publisher, run_once: Callable[[], Outcome]
+) -> None:
+    publisher.publish(FILES)
+    run_once()
+    database = Database.open(Paths(config.work_dir).database_file)
+    with database.transaction() as transaction:
+        transaction.execute("DELETE FROM releases")
+    database.close()
+
+    outcome, _ = verify(config)
+
+    assert outcome.exit is Exit.FAILED
+    assert "cannot be compared" in outcome.text
+    assert wiring.running_agent(config) is None
