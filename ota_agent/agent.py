@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ota_agent import log
 from ota_agent.detect.poller import Poller
-from ota_agent.errors import AgentError, Crashed, Stopped
+from ota_agent.errors import AgentError, Crashed, SourceNotAsked, Stopped
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.verdict import Candidate, NoCandidate
 from ota_agent.update.asks import Asks, may_try_another
@@ -198,12 +198,15 @@ class Agent:
         worker = self._flight.worker
         if worker is not None:
             self._parts.board.moved(worker.done_bytes, worker.total_bytes)
+        if self._flight.waits_no_more:
+            self._parts.display.goes_on()
         match self._flight.watch():
             case None:
                 return
             case Held(deployment, reason):
                 self._parts.display.waits(str(reason), reason.until, reason.owner)
-                self._asks.held(deployment, reason)
+                if not isinstance(reason, SourceNotAsked):  # the poll under way will answer
+                    self._asks.held(deployment, reason)
             case Broken(error):
                 self._asks.deployment_failed(error)
             case Ended() as news:
@@ -260,6 +263,7 @@ class Agent:
         self._parts.display.source_answered()
         if self._flight.is_idle:
             self._parts.display.goes_on()
+        self._flight.hurry()  # what waits is asked whether it is still wanted
 
     def _deploy(self, candidate: Candidate) -> None:
         notes = self._asks.notes_for_update()

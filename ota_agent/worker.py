@@ -131,7 +131,8 @@ class Worker(PhaseProgress):
         long as that leaves what is live alone: a command must not be lost between two phases.
         """
         with self._changed:
-            is_pointless = isinstance(self._ending, Superseded) and Phase(phase).leaves_live_alone
+            is_early = Phase(phase).leaves_live_alone or phase == Phase.BACKUP
+            is_pointless = isinstance(self._ending, Superseded) and is_early
             if not isinstance(self._ending, Stopped) and not is_pointless:
                 self._ending = None
             self.phase, self.has_phase, self._deadline_s = phase, True, deadline_s

@@ -26,7 +26,7 @@ from fakes.progress import FakeProgress
 from fakes.release_source import FakeReleaseSource
 from ota_agent.config import Backups, Config, Disk, Source
 from ota_agent.detect.lookout import Able, Lookout
-from ota_agent.errors import NotYet
+from ota_agent.errors import NotYet, SourceNotAsked
 from ota_agent.model.deployment import Phase
 from ota_agent.model.manifest import parse_manifest
 from ota_agent.model.verdict import Candidate
@@ -127,7 +127,9 @@ class Machine:
             workdir.prepare(self.paths)
             self._is_prepared = True
         workdir.clear_litter(self.paths)
-        database = self._database = Database.open(self.paths.database_file)
+        ballast = Ballast(self.paths)
+        database = ballast.relieve(lambda: Database.open(self.paths.database_file))
+        self._database = database
         database.rows("PRAGMA synchronous=OFF")  # a crash keeps what a power cut would lose
         self.objects.prepare()
         self.disk = DeviceDisk(
@@ -137,7 +139,7 @@ class Machine:
             objects=self.objects,
             releases=ReleaseStore(self.paths, self.objects, database),
             backups=BackupStore(self.paths),
-            ballast=Ballast(self.paths),
+            ballast=ballast,
         )
         self.disk.releases.empty_staging()
         settings = {
@@ -166,8 +168,8 @@ class Machine:
             data_owner=None,
         )
         self.memory = Memory(database, TrustFile(self.paths.trust_file))
-        recover(self.device, self.memory)
-        self.disk.ballast.hold()
+        ballast.relieve(lambda: recover(self.device, self.memory))
+        ballast.hold()
         self.manager = OTAManager(self.device, self.memory)
         return self.manager.resume()
 
@@ -205,6 +207,9 @@ class Machine:
         self.progress = Drive(self.clock)
         try:
             return self.manager.deploy(deployment, self.progress)
+        except SourceNotAsked:
+            self.look()  # as the loop does meanwhile
+            return self.settle(self.disk.journal.in_flight())
         except NotYet as reason:
             self.held = reason
             return self.disk.journal.in_flight()

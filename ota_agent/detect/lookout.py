@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ota_agent.detect.checker import Installed, Policy, VersionChecker
-from ota_agent.errors import DiskFull
+from ota_agent.errors import DiskFull, SourceNotAsked
 from ota_agent.model.release import Offer
 from ota_agent.model.verdict import Candidate, Facts
 from ota_agent.model.version import parse_version
@@ -97,9 +97,20 @@ class Lookout:
         return self._checker.judge(Offer(deployment.commit, deployment.ref, version), facts, policy)
 
     def reconsider(self, deployment: Deployment) -> str | None:
-        """Say why a deployment that waited is not wanted any more; None when it still is."""
+        """Say why a deployment that waited is not wanted any more; None when it still is.
+
+        Raises:
+            SourceNotAsked: there was no answer since the start; a withdrawn release must not go
+                live because the agent was away.
+
+        """
+        channel = deployment.notes.get("channel")
+        if channel not in {None, str(self._config.source.channel)}:
+            return f"the device follows {self._config.source.channel} now, not {channel}"
+        if deployment.notes.get("project") not in {None, self._source.project}:
+            return "the device follows another project now"
         if self._offers is None:
-            return None  # nothing was asked since the start: the next poll decides
+            raise SourceNotAsked
         accepted = deployment.notes.get("accept_deletions")
         policy = self._policy(
             fresh=True, accept_deletions=frozenset([deployment.commit] if accepted else [])

@@ -19,6 +19,7 @@ from ota_agent.errors.base import (
     DeviceError,
     NotYet,
     ReleaseRejected,
+    SourceNotAsked,
     Stopped,
     TransientError,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "RolledBackByOperator",
     "SourceBusy",
     "SourceChanged",
+    "SourceNotAsked",
     "SourceNotFound",
     "SourceRedirected",
     "SourceUnreachable",

@@ -79,5 +79,13 @@ class NotYet(Exception):
         self.owner = owner
 
 
+class SourceNotAsked(NotYet):
+    """What waited may have been withdrawn meanwhile: the source is asked first."""
+
+    def __init__(self) -> None:
+        """Wait for the answer of the next poll."""
+        super().__init__("the source is asked whether the staged release is still wanted")
+
+
 class Stopped(Exception):
     """The agent was asked to end; the phase is run again by the next start."""

@@ -58,6 +58,13 @@ class DiskFault(DeviceError):
     hint = "Check the device's storage and its mount options."
 
 
+class DatabaseBusy(DiskFault):
+    """Another process holds the database of the agent."""
+
+    code = "device.database_busy"
+    hint = "End the program that holds private/state.db; the agent tries again."
+
+
 class WorkDirUnusable(DeviceError):
     """`work_dir` cannot serve: not a directory, read-only, or its file system lacks something."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ota_agent import log
-from ota_agent.errors import StoreDamaged
+from ota_agent.errors import ManifestInvalid, StoreDamaged
 from ota_agent.model.manifest import Manifest, parse_manifest
 from ota_agent.model.release import Offer
 from ota_agent.model.version import parse_version
@@ -121,9 +121,25 @@ class Job:
         return self.device.disk.paths.release_dir(self.target)
 
     def manifest(self, release: str | None) -> Manifest:
-        """Give the manifest of a release on this disk; an empty one where there is none."""
+        """Give the manifest of a release on this disk; an empty one where there is none.
+
+        Raises:
+            ManifestInvalid: it is not for this agent.
+
+        """
         known = self.device.release(release)
         return parse_manifest("" if known is None else known.manifest)
+
+    def known_manifest(self, release: str | None) -> Manifest:
+        """Give the manifest of a release that is not to blame for what this agent cannot read.
+
+        After a downgrade of the agent the live release's manifest may have keys unknown to it.
+        """
+        try:
+            return self.manifest(release)
+        except ManifestInvalid as error:
+            _log.warning("manifest not understood", release=release, error=error.message)
+            return Manifest()
 
     def environment(self, release: str) -> dict[str, str]:
         """Give the variables that hooks and command probes of a release see."""

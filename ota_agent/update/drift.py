@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ota_agent import log
-from ota_agent.errors import AgentError, Stopped
+from ota_agent.errors import AgentError, ManifestInvalid, Stopped
 from ota_agent.model.manifest import parse_manifest
 from ota_agent.model.moment import to_text
 from ota_agent.model.release import Offer
@@ -44,7 +44,12 @@ class KeptTree:
         known = device.release(release)
         if known is None:
             return None
-        persistent = [spec.path for spec in parse_manifest(known.manifest).persist]
+        try:
+            persistent = [spec.path for spec in parse_manifest(known.manifest).persist]
+        except ManifestInvalid as error:
+            # Written by a newer agent: what is persistent is not known, so nothing is compared.
+            _log.warning("manifest not understood", release=release, error=error.message)
+            return None
         entries = device.entries(known.id, progress)
         if not entries:
             return None

@@ -59,11 +59,22 @@ DEADLINE_S: Final[Mapping[Phase, float]] = {
     P.RESTORE: 900,
 }
 
+# What a command or a probe may take beyond its limit to be killed and cleared away.
+COMMAND_GRACE_S: Final = 60.0
+
 MAX_CRASHES: Final = 3
 CRASH_BACKOFF: Final = timedelta(minutes=10)
 FAILURE_BACKOFF: Final = timedelta(minutes=10)
 LONGEST_BACKOFF: Final = timedelta(days=1)
 FAILURES_BEFORE_BACKOFF: Final = 3
+
+
+def deadline_s(phase: Phase, *, command_s: float) -> float:
+    """Give how long a phase may go without progress; its commands and probes bound themselves.
+
+    `command_s` is the longest that one of them may take.
+    """
+    return max(DEADLINE_S[phase], command_s + COMMAND_GRACE_S)
 
 
 def after_crash(deployment: Deployment, attempts: int) -> Phase:

@@ -14,6 +14,8 @@ from ota_agent import log
 from ota_agent.errors import (
     AgentError,
     Crashed,
+    DatabaseBusy,
+    DiskFault,
     DiskFull,
     ReleaseRefused,
     ReleaseRejected,
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
 
 _log = log.get_logger(__name__)
 
-COMMIT_RETRY_S = 5.0
+JOURNAL_RETRY_S = 5.0
+JOURNAL_TRIES = 12  # SQLite waits 10 s in each: three minutes
 # Phases in which damaged objects mean that the store is to be fetched again.
 REBUILD = frozenset({Phase.FETCH, Phase.VERIFY, Phase.STAGE})
+# Phases that run neither a command nor a probe.
+UNCOMMANDED = REBUILD | {Phase.COMMIT, Phase.DISCARD}
 
 
 class OTAManager:
@@ -61,7 +66,12 @@ class OTAManager:
                 phase=Phase.FETCH,
                 version=None if offer.version is None else str(offer.version),
                 tag_object=offer.tag_object,
-                notes=dict(notes),
+                # The mark that a success raises is that of what was followed when it began.
+                notes={
+                    **notes,
+                    "project": self._device.source.project,
+                    "channel": self._device.channel,
+                },
             )
         )
 
@@ -95,7 +105,6 @@ class OTAManager:
 
         """
         while deployment.ending is None:
-            progress.begin(deployment.phase, flow.DEADLINE_S[deployment.phase])
             deployment = self._step(deployment, progress)
         if deployment.phase is Phase.SUCCEEDED:
             prune(self._device, progress)
@@ -109,6 +118,10 @@ class OTAManager:
         deployment = self._journal.in_flight()
         if deployment is None:
             return None
+        # A restart on a full disk must not keep a bad release live either.
+        return self._device.disk.ballast.relieve(lambda: self._resumed(deployment))
+
+    def _resumed(self, deployment: Deployment) -> Deployment:
         if deployment.phase is Phase.STUCK:
             return self._journal.enter(deployment, Phase.RESTORE)
         if deployment.clean_stop:
@@ -155,19 +168,56 @@ class OTAManager:
         job = Job(deployment, self._device, progress)
         _log.info("phase begins", deployment=deployment.id, phase=deployment.phase)
         try:
-            done = row.do(job)
-            if row.ok is Phase.SUCCEEDED:
-                return self._enter(done, row.ok, *self._verdicts.of_success(done))
-            return self._enter(done, row.ok)
+            progress.begin(deployment.phase, self._deadline_s(job))
+            return self._done(row.do(job), row, progress)
+        except DatabaseBusy:
+            raise  # somebody holds it: that says nothing about the phase, which is run again
         except AgentError as error:
-            _log.warning(
-                "phase failed", deployment=deployment.id, phase=deployment.phase,
-                code=error.code, error=error.message,
-            )  # fmt: skip
-            if row.failed is deployment.phase:
-                progress.wait(COMMIT_RETRY_S)
-                return job.deployment
-            return self._failed(job.deployment, row.failed, error)
+            return self._not_done(job, row, error)
+        except OSError as error:
+            # A file that has to be there is not: the disk's failure, and no bug.
+            return self._not_done(job, row, DiskFault(f"the disk is not as it was left: {error}"))
+
+    def _done(self, done: Deployment, row: flow.Row, progress: PhaseProgress) -> Deployment:
+        """Write that a step is done; a journal that takes no record now does not undo the step."""
+
+        def write() -> Deployment:
+            also = self._verdicts.of_success(done) if row.ok is Phase.SUCCEEDED else []
+            return self._enter(done, row.ok, *also)
+
+        tries = 1
+        while True:
+            try:
+                if row.failed in {Phase.DISCARD, done.phase}:
+                    return write()
+                return self._device.disk.ballast.relieve(write)
+            except DiskFault:
+                if tries == JOURNAL_TRIES:
+                    raise
+                tries += 1
+                progress.wait(JOURNAL_RETRY_S)
+
+    def _not_done(self, job: Job, row: flow.Row, error: AgentError) -> Deployment:
+        phase = job.deployment.phase
+        _log.warning(
+            "phase failed", deployment=job.deployment.id, phase=phase,
+            code=error.code, error=error.message,
+        )  # fmt: skip
+        is_last_resort = row.failed in {phase, Phase.STUCK}
+        if is_last_resort and isinstance(error, DiskFull) and self._device.disk.ballast.drop():
+            return job.deployment  # at once, before somebody else takes the space
+        if row.failed is phase:
+            job.progress.wait(JOURNAL_RETRY_S)
+            return job.deployment
+        return self._failed(job.deployment, row.failed, error)
+
+    def _deadline_s(self, job: Job) -> float:
+        if job.deployment.phase in UNCOMMANDED:
+            return flow.DEADLINE_S[job.deployment.phase]
+        probes = [*job.known_manifest(job.deployment.release).probes]
+        probes += job.known_manifest(job.deployment.from_release).probes
+        commands_s = [self._device.config.commands.timeout_s, *(p.timeout_s for p in probes)]
+        return flow.deadline_s(job.deployment.phase, command_s=max(commands_s))
 
     def _failed(self, deployment: Deployment, phase: Phase, error: AgentError) -> Deployment:
         """Write down who is to blame before anything is undone."""
@@ -184,13 +234,10 @@ class OTAManager:
         if isinstance(error, StoreDamaged) and deployment.phase in REBUILD:
             self._device.disk.objects.set_aside()
         failed = self._with_error(deployment, error)
-        try:
-            return self._enter(failed, phase, *self._verdicts.of_failure(deployment, error))
-        except DiskFull:
-            # A full disk must not keep a bad release live for want of a few bytes.
-            if not self._device.disk.ballast.drop():
-                raise
-            return self._enter(failed, phase, *self._verdicts.of_failure(deployment, error))
+        # A full disk must not keep a bad release live for want of a few bytes.
+        return self._device.disk.ballast.relieve(
+            lambda: self._enter(failed, phase, *self._verdicts.of_failure(deployment, error))
+        )
 
     def _enter(
         self,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = log.get_logger(__name__)
 
 CONNECTIVITY_INTERVAL_S = 10.0
+LONGEST_PAUSE_S = 30.0
 RED_BEFORE = "red_before"
 REACHABLE_BEFORE = "reachable_before"
 
@@ -61,7 +62,7 @@ def baseline(job: Job) -> dict[str, list[str]]:
         tree = device.disk.paths.release_dir(live)
         red = [
             str(spec)
-            for spec in job.manifest(live).probes
+            for spec in job.known_manifest(live).probes
             if spec in kept
             and device.host.probe(spec, tree, job.environment(live), job.progress) is not None
         ]
@@ -121,7 +122,8 @@ def _pause_s(watches: list[_Watch], elapsed_s: float, probation_s: float) -> flo
     moments = [watch.due_s for watch in watches]
     if probation_s > elapsed_s:
         moments.append(probation_s)
-    return max(0.0, min(moments, default=elapsed_s) - elapsed_s)
+    # In short steps, each a sign of life: a long probation must not look like a phase that hangs.
+    return min(LONGEST_PAUSE_S, max(0.0, min(moments, default=elapsed_s) - elapsed_s))
 
 
 def _require_connection(job: Job) -> None:

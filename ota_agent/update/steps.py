@@ -21,7 +21,6 @@ from ota_agent.errors import (
     StoreDamaged,
     Superseded,
 )
-from ota_agent.model.deployment import Kind
 from ota_agent.model.release import Release
 from ota_agent.store import persist, records, space
 from ota_agent.update import gates, inspection, probation
@@ -83,6 +82,7 @@ def stage(job: Job) -> Deployment:
 
 def hold(job: Job) -> Deployment:
     """Wait until the release may go live; asks everything again each time."""
+    job.progress.check()
     _require_sealed(job)
     reason = job.device.rules.reconsider(job.deployment)
     if reason is not None:
@@ -96,10 +96,8 @@ def backup(job: Job) -> Deployment:
     device, deployment = job.device, job.deployment
     backups = device.disk.backups
     _require_sealed(job)
-    if deployment.kind is Kind.ROLLBACK:
-        _mend_target(job)
     job.note(**probation.baseline(job))
-    new, old = job.manifest(job.target), job.manifest(deployment.from_release)
+    new, old = job.manifest(job.target), job.known_manifest(deployment.from_release)
     data = sorted({spec.path for spec in (*new.persist, *old.persist) if spec.backup})
     # One from before a crash may lack what applications wrote since.
     backups.discard(deployment.id)
@@ -112,6 +110,9 @@ def backup(job: Job) -> Deployment:
         f"before {job.target} goes live",
         job.progress,
     )
+    # After the patch was taken: the target may be what is live. Before it goes live: files that it
+    # shares may have been edited in place since it was staged.
+    _mend(job, job.target)
     if deployment.notes.get("with_data"):
         source = backups.newest_with_data_of(job.target)
         if source is None:
@@ -174,9 +175,15 @@ def restore(job: Job) -> Deployment:
         raise BackupUnusable(message)
     if releases.live() == deployment.release and deployment.release is not None:
         _undo_hook(job)
+    if before is not None and releases.live() != before:
+        _mend_if_possible(job, before)
     device.disk.backups.restore_data(deployment.backup)
     releases.make_live(before)
-    releases.set_previous(deployment.from_previous)
+    previous = deployment.from_previous
+    if previous is not None and not releases.is_sealed(previous):
+        _log.warning("the release before is not on the disk any more", release=previous)
+        previous = None
+    releases.set_previous(previous)
     _give_back(job)
     return job.deployment
 
@@ -196,7 +203,7 @@ def _require_space(job: Job, entries: Sequence[Entry]) -> None:
         else {(entry.path, entry.oid) for entry in device.entries(live, job.progress)}
     )
     need = gates.need_of(entries, on_disk)
-    old = job.manifest(live).persist
+    old = job.known_manifest(live).persist
     need += gates.Need(*device.disk.backups.data_size([spec.path for spec in old if spec.backup]))
     reserve = gates.Need(device.config.disk.reserve_bytes, device.config.disk.reserve_inodes)
     while True:
@@ -209,11 +216,26 @@ def _require_space(job: Job, entries: Sequence[Entry]) -> None:
             return
 
 
-def _mend_target(job: Job) -> None:
-    """Bring a kept release back to its content: a shared file may have been edited in place."""
-    kept = KeptTree.of(job.device, job.target, job.progress)
-    if kept is not None:
-        kept.mend(kept.scan(()))
+def _mend(job: Job, release: str) -> None:
+    """Bring a release on this disk to its content: a shared file may have been edited in place."""
+    kept = KeptTree.of(job.device, release, job.progress)
+    if kept is None:
+        return
+    drift = kept.scan(())
+    if drift.damage:
+        _log.warning("mending a release", release=release, files=list(drift.damage[:20]))
+        kept.mend(drift)
+
+
+def _mend_if_possible(job: Job, release: str) -> None:
+    """Mend what is to be live again; the way back must not depend on the object store."""
+    try:
+        job.device.disk.ballast.relieve(lambda: _mend(job, release))
+    except AgentError as error:
+        _log.warning(
+            "release not mended, restoring it as it is",
+            release=release, code=error.code, error=error.message,
+        )  # fmt: skip
 
 
 def _local_changes(job: Job) -> bytes:

@@ -98,6 +98,12 @@ class Supervisor:
             phase = Phase(self._worker.phase)
         return phase.leaves_live_alone
 
+    @property
+    def waits_no_more(self) -> bool:
+        """Whether a worker is at it, and not only asking whether it may go on."""
+        worker = self._worker
+        return worker is not None and worker.has_phase and worker.phase != Phase.HOLD
+
     def resume(self) -> None:
         """Find what an earlier life left."""
         self.deployment = self._manager.resume()

@@ -65,7 +65,8 @@ class Verdicts:
             changes += self._leave_by_hand(deployment)
         else:
             mark = Mark(deployment.commit, deployment.version if deployment.ref else None)
-            project, channel = self._device.source.project, self._device.channel
+            project = deployment.notes.get("project", self._device.source.project)
+            channel = deployment.notes.get("channel", self._device.channel)
             changes.append(
                 lambda transaction: records.set_mark(transaction, project, channel, mark)
             )

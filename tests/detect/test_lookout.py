@@ -11,7 +11,7 @@ from fakes.clock import BEGIN
 from fakes.progress import FakeProgress
 from ota_agent.config import Source
 from ota_agent.detect.lookout import FULL_DISK_PAUSE, GROWTH_BYTES
-from ota_agent.errors import SourceUnreachable
+from ota_agent.errors import SourceNotAsked, SourceUnreachable
 from ota_agent.model.deployment import Deployment, Kind, Phase
 from ota_agent.model.trust import Entry, Mark
 from ota_agent.model.verdict import Candidate, Facts, NoCandidate, Reason
@@ -299,7 +299,7 @@ def test_acknowledged_deletion_stays_acknowledged_for_its_deployment(
     assert (machine.lookout.reconsider(deployment) is not None) == refused
 
 
-def test_deployment_of_an_earlier_life_goes_on_until_the_source_was_asked(
+def test_deployment_of_an_earlier_life_waits_until_the_source_was_asked(
     machine: Machine,
 ) -> None:
     offer = machine.publish(FILES)
@@ -307,11 +307,28 @@ def test_deployment_of_an_earlier_life_goes_on_until_the_source_was_asked(
     machine.power_off()
     machine.start()
     machine.publish({"app.py": b"print(2)\n"})
-    assert machine.lookout.reconsider(of(offer)) is None
+    with pytest.raises(SourceNotAsked):
+        machine.lookout.reconsider(of(offer))
 
     machine.look()
 
     assert machine.lookout.reconsider(of(offer)) == "main is to be deployed instead"
+
+
+@pytest.mark.parametrize(
+    ("notes", "why"),
+    [
+        ({"channel": "branch:stable"}, "the device follows branch:HEAD now, not branch:stable"),
+        ({"project": "git.example.com/other"}, "the device follows another project now"),
+    ],
+)
+def test_deployment_of_what_is_followed_no_longer_is_not_wanted(
+    machine: Machine, notes: dict[str, str], why: str
+) -> None:
+    offer = machine.publish(FILES)
+    machine.look()
+
+    assert machine.lookout.reconsider(replace(of(offer), notes=notes)) == why
 
 
 def test_tag_that_was_withdrawn_is_not_deployed_any_more(tmp_path: Path) -> None:
