@@ -238,3 +238,8 @@ def test_release_that_was_good_here_is_not_blamed_for_a_failing_rollback() -> No
 
     assert not flow.is_blamed(rollback, ProbeFailed("red"), has_succeeded_here=True)
     assert flow.is_blamed(rollback, ProbeFailed("red"), has_succeeded_here=False)
+
+
+def test_command_may_take_what_the_configuration_grants_it() -> None:
+    assert flow.deadline_s(Phase.ACTIVATE, command_s=5) == flow.DEADLINE_S[Phase.ACTIVATE]
+    assert flow.deadline_s(Phase.ACTIVATE, command_s=3600) == 3600 + flow.COMMAND_GRACE_S

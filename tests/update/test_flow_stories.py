@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
 from cutting import Cut, cut_after
-from device import Machine
+from device import Drive, Machine
 from shelf import names_in
 from trees import contents
 
@@ -20,6 +21,7 @@ from ota_agent.model.deployment import Deployment, Phase
 from ota_agent.model.verdict import Candidate, NoCandidate, Reason
 from ota_agent.store import records, space
 from ota_agent.store.space import Space
+from ota_agent.update.drift import KeptTree
 from ota_agent.update.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -797,3 +799,28 @@ def test_objects_of_a_release_go_when_a_crash_came_after_its_tree_went(disk: Pat
     machine.start_again()
     machine.assert_tidy()
     machine.power_off()
+
+
+# --- after a downgrade of the agent ---------------------------------------------------------------
+
+
+def test_live_manifest_that_this_agent_cannot_read_is_not_held_against_the_next_release(
+    machine: Machine,
+) -> None:
+    live = machine.device.release(machine.live)
+    assert live is not None
+    with machine.disk.database.transaction() as transaction:
+        records.save_release(transaction, replace(live, manifest="[[service]]\nunit = 'kiosk'\n"))
+    machine.publish(release("two"))
+
+    assert machine.update().phase is Phase.SUCCEEDED
+    assert machine.quarantine == {}
+
+
+def test_tree_of_a_release_that_this_agent_cannot_read_is_left_alone(machine: Machine) -> None:
+    live = machine.device.release(machine.live)
+    assert live is not None
+    with machine.disk.database.transaction() as transaction:
+        records.save_release(transaction, replace(live, manifest="[[service]]\nunit = 'kiosk'\n"))
+
+    assert KeptTree.of(machine.device, live.id, Drive(machine.clock)) is None
