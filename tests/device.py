@@ -128,7 +128,9 @@ class Machine:
             self._is_prepared = True
         workdir.clear_litter(self.paths)
         ballast = Ballast(self.paths)
-        database = ballast.relieve(lambda: Database.open(self.paths.database_file))
+        database = ballast.relieve(
+            lambda: Database.open(self.paths.database_file, may_set_aside=True)
+        )
         self._database = database
         database.rows("PRAGMA synchronous=OFF")  # a crash keeps what a power cut would lose
         self.objects.prepare()

@@ -26,6 +26,7 @@ from ota_agent.errors.base import (
 from ota_agent.errors.device import (
     BackupUnusable,
     CommandsUnusable,
+    DatabaseBusy,
     DiskFault,
     DiskFull,
     GitUnusable,
@@ -70,6 +71,7 @@ __all__ = [
     "ConfigError",
     "ConnectivityLost",
     "Crashed",
+    "DatabaseBusy",
     "DatabaseNewer",
     "DeadlineExceeded",
     "DeviceError",

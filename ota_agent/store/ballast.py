@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ota_agent import log
-from ota_agent.errors import DeviceError
+from ota_agent.errors import DeviceError, DiskFull
 from ota_agent.store import atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ota_agent.store.paths import Paths
 
 _log = log.get_logger(__name__)
+
+_Value = TypeVar("_Value")
 
 # A journal entry, a quarantine in both copies of trust.json and a link, many times over.
 SIZE_BYTES = 1024 * 1024
@@ -40,3 +44,12 @@ class Ballast:
         _log.warning("disk full, the ballast goes")
         atomic.remove_file(self._file)
         return True
+
+    def relieve(self, write: Callable[[], _Value]) -> _Value:
+        """Do what must not fail for want of a few bytes: on a full disk once more without it."""
+        try:
+            return write()
+        except DiskFull:
+            if not self.drop():
+                raise
+            return write()

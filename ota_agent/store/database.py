@@ -14,7 +14,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ota_agent.errors import DatabaseNewer, DiskFault, DiskFull
+from ota_agent.errors import DatabaseBusy, DatabaseNewer, DiskFault, DiskFull
 from ota_agent.store import atomic
 
 if TYPE_CHECKING:
@@ -80,14 +80,15 @@ class Database:
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, file: Path) -> Database:
+    def open(cls, file: Path, *, may_set_aside: bool = False) -> Database:
         """Open or create the database.
 
-        A damaged one is set aside as `state.db.damaged`, and `was_lost` says so.
+        With `may_set_aside`, for the one who holds the agent's lock, a damaged one is set aside as
+        `state.db.damaged`, and `was_lost` says so.
 
         Raises:
             DatabaseNewer: it was written by a newer agent; it is left untouched.
-            DiskFull, DiskFault: the disk refused.
+            DiskFull, DiskFault: the disk refused, or the database is damaged.
 
         """
         was_lost = False
@@ -96,7 +97,7 @@ class Database:
                 connection = _connect(file)
             except sqlite3.DatabaseError as error:
                 # Of a full, read-only or busy one nothing is lost: that passes.
-                if _code(error) not in _DAMAGED:
+                if _code(error) not in _DAMAGED or not may_set_aside:
                     raise
                 for suffix in ("", "-wal", "-shm"):
                     damaged = file.with_name(file.name + suffix)
@@ -212,4 +213,6 @@ def _disk_errors(file: Path) -> Iterator[None]:
             message = f"no space left for {file}"
             raise DiskFull(message) from error
         message = f"the database {file} cannot be used: {error}"
+        if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise DatabaseBusy(message) from error
         raise DiskFault(message) from error

@@ -97,11 +97,12 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
         clock, board = SystemClock(), StatusBoard()
         children.wait_free(CHILDREN_TIMEOUT_S, Unwatched())
         workdir.clear_litter(paths)
-        database = Database.open(paths.database_file)
+        ballast = Ballast(paths)
+        database = ballast.relieve(lambda: Database.open(paths.database_file, may_set_aside=True))
         closing.callback(database.close)
         identity = _identify(database, paths, device_id)
         objects = GitObjects(git, paths.repo_dir, move_aside=atomic.rename)
-        objects.prepare()
+        ballast.relieve(objects.prepare)
         disk = Disk(
             paths=paths,
             database=database,
@@ -109,7 +110,7 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
             objects=objects,
             releases=ReleaseStore(paths, objects, database),
             backups=BackupStore(paths),
-            ballast=Ballast(paths),
+            ballast=ballast,
         )
         disk.releases.empty_staging()
         reach = _access(config)
@@ -134,8 +135,8 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
             data_owner=None if user is None else (user.pw_uid, user.pw_gid),
         )
         memory = Memory(database, TrustFile(paths.trust_file))
-        recover(device, memory)
-        disk.ballast.hold()
+        ballast.relieve(lambda: recover(device, memory))
+        ballast.hold()
 
         def take() -> dict[str, Any]:
             return take_picture(config, database, board, owner)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from plain_user import as_plain_user
 
-from ota_agent.errors import DatabaseNewer, DiskFault, DiskFull
+from ota_agent.errors import DatabaseBusy, DatabaseNewer, DiskFault, DiskFull
 from ota_agent.store import database as module
 from ota_agent.store.database import SCHEMA_VERSION, Database
 
@@ -188,7 +188,7 @@ def test_two_agents_that_create_the_database_at_once_share_it(file: Path) -> Non
 def test_file_that_is_no_database_is_set_aside(file: Path) -> None:
     file.write_bytes(b"no database at all" * 100)
 
-    with closing(Database.open(file)) as database:
+    with closing(Database.open(file, may_set_aside=True)) as database:
         assert database.was_lost
         database.put("a", 1)
 
@@ -208,7 +208,7 @@ def test_database_with_a_bad_sector_is_set_aside(file: Path, junk: bytes) -> Non
     middle = len(whole) // 8192 * 4096
     file.write_bytes(whole[:middle] + junk * 8192 + whole[middle + 8192 :])
 
-    with closing(Database.open(file)) as database:
+    with closing(Database.open(file, may_set_aside=True)) as database:
         assert database.was_lost
         assert database.epoch != epoch
         assert database.get("key 1") is None
@@ -219,11 +219,21 @@ def test_database_with_a_bad_sector_is_set_aside(file: Path, junk: bytes) -> Non
 def test_second_damage_replaces_what_the_first_one_left(file: Path) -> None:
     for content in (b"first" * 300, b"second" * 300):
         file.write_bytes(content)
-        Database.open(file).close()
+        Database.open(file, may_set_aside=True).close()
 
     assert file.with_name("state.db.damaged").read_bytes() == b"second" * 300
     with closing(Database.open(file)) as database:
         assert not database.was_lost
+
+
+def test_reader_of_a_damaged_database_leaves_it_to_the_agent_that_runs(file: Path) -> None:
+    file.write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(DiskFault, match="not a database"):
+        Database.open(file)
+
+    assert file.read_bytes() == b"no database at all" * 100
+    assert [path.name for path in file.parent.iterdir()] == ["state.db"]
 
 
 @pytest.mark.parametrize("journal_mode", ["wal", "delete"])
@@ -252,7 +262,7 @@ def test_database_that_somebody_holds_is_busy_and_not_damaged(
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         other.execute("UPDATE state SET value = '2' WHERE key = 'a'")
-        with pytest.raises(DiskFault, match="locked"):
+        with pytest.raises(DatabaseBusy, match="locked"):
             Database.open(file)
         other.execute("COMMIT")
 
