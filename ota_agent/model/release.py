@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from semver import Version
 
 LABEL_MAX_BYTES = 64
+
+_RELEASE_ID = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*-[0-9a-f]{6}-[0-9a-f]{12}")
 
 
 class Ancestry(StrEnum):
@@ -84,3 +87,8 @@ def release_id(*, version: str | None, ref: str, commit: str, tree: str) -> str:
     label = safe.lstrip(".-")[:LABEL_MAX_BYTES] or "release"
     content = hashlib.sha256(tree.encode()).hexdigest()[:6]
     return f"{label}-{content}-{commit[:12]}"
+
+
+def is_release_id(name: str) -> bool:
+    """Tell whether `release_id` can have given this name."""
+    return _RELEASE_ID.fullmatch(name) is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ota_agent.errors import ReleaseMissing
+from ota_agent.model.release import is_release_id
 from ota_agent.store import atomic, inodes, staging
 from ota_agent.store.changes import local_changes
 from ota_agent.store.layout import DIRECTORY_MODE, Layout, is_sealed
@@ -72,11 +73,17 @@ class ReleaseStore:
         return self._links.previous()
 
     def kept(self) -> list[str]:
-        """List the releases whose trees are there, sorted by name."""
+        """List the releases whose trees are there, sorted by name.
+
+        What has another name than a release is not the agent's, and is left alone.
+        """
         directory = self._paths.releases_dir
         with atomic.disk_errors(directory):
-            found = sorted(path.name for path in directory.iterdir() if _is_dir(path))
-        return [name for name in found if not name.startswith(".")]
+            return sorted(
+                path.name
+                for path in directory.iterdir()
+                if is_release_id(path.name) and _is_dir(path)
+            )
 
     # --- staging --------------------------------------------------------------------------------
 

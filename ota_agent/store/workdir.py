@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ota_agent.errors import DeviceError, DiskFull, WorkDirUnusable
 from ota_agent.store import atomic, staging
+from ota_agent.store.paths import PERSIST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,21 @@ PRIVATE_MODE = 0o700
 
 # Modes that a sealed tree needs, and that a file system without permissions does not keep.
 _SEALED_MODES = (0o444, 0o555)
+
+# What may be there before the first agent: a file system's own, and data that are brought along.
+_BEFORE_US = frozenset({"lost+found", PERSIST})
+
+
+def is_made(paths: Paths) -> bool:
+    """Tell whether an agent has made its layout there; what may not be looked at counts as made."""
+    marks = (paths.staging_dir, paths.lock_file, paths.database_file, paths.trust_file)
+    try:
+        inside = [path.name for path in paths.private_dir.iterdir()]
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not {mark.name for mark in marks}.isdisjoint(inside)
 
 
 def prepare(paths: Paths) -> None:
@@ -39,10 +55,12 @@ def prepare(paths: Paths) -> None:
 
     """
     try:
-        _require_own_directory(paths.work_dir)
+        _require_own_directory(paths)
         _make_layout(paths)
         _require_links(paths)
-        _try_file_system(paths)
+        if not paths.database_file.exists():
+            # It served before: a start on a full disk must not fail for want of room for trials.
+            _try_file_system(paths)
     except (DiskFull, WorkDirUnusable):
         raise
     except (OSError, DeviceError) as error:
@@ -69,16 +87,46 @@ def clear_litter(paths: Paths) -> None:
 # --- layout -------------------------------------------------------------------------------------
 
 
-def _require_own_directory(path: Path) -> None:
+def _require_own_directory(paths: Paths) -> None:
+    """Make `work_dir`, or see that it is the agent's to use, before anything in it is changed."""
+    path = paths.work_dir
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True)
+        path.chmod(PUBLIC_MODE)
     except FileExistsError as error:
-        raise WorkDirUnusable(f"work_dir {path} is a file, not a directory.") from error
+        if not path.is_dir():
+            what = "a link that leads to no directory" if path.is_symlink() else "a file"
+            raise WorkDirUnusable(f"work_dir {path} is {what}, not a directory.") from error
     except OSError as error:
         raise WorkDirUnusable(f"work_dir {path} cannot be created: {error.strerror}.") from error
     _require_owner(path)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         raise WorkDirUnusable(f"work_dir {path} is on a read-only file system.")
+    _require_directory_or_nothing(paths.private_dir)
+    if not is_made(paths):
+        _require_empty(paths)
+
+
+def _require_empty(paths: Paths) -> None:
+    """Refuse what is somebody else's: the agent removes what it does not know in its layout."""
+    found = {path.name for path in paths.work_dir.iterdir()} - _BEFORE_US
+    private = paths.private_dir
+    if private.is_dir() and not any(private.iterdir()):
+        found.discard(private.name)  # a crash came right after it was made
+    if found:
+        some = ", ".join(sorted(found)[:3])
+        raise WorkDirUnusable(
+            f"work_dir {paths.work_dir} holds what no agent made: {some}.",
+            hint="Give work_dir a directory of its own, empty or not there yet.",
+        )
+
+
+def _require_directory_or_nothing(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        _require_owner(path)
+    elif os.path.lexists(path):
+        kind = "a link" if path.is_symlink() else "a file"
+        raise WorkDirUnusable(f"{path} is {kind}, where a directory should be.")
 
 
 def _require_owner(path: Path) -> None:
@@ -92,28 +140,21 @@ def _require_owner(path: Path) -> None:
 
 def _make_layout(paths: Paths) -> None:
     """Make what is missing; what is there keeps its mode where others may have a say in it."""
-    work_dir = paths.work_dir
-    if stat.S_IMODE(work_dir.stat().st_mode) != PUBLIC_MODE:
-        work_dir.chmod(PUBLIC_MODE)
     modes = {
+        # These two first: they tell that the rest is an agent's.
+        paths.private_dir: PRIVATE_MODE,
+        paths.staging_dir: PRIVATE_MODE,
+        paths.scratch_dir: PRIVATE_MODE,
+        paths.backups_dir: PRIVATE_MODE,
         paths.releases_dir: PUBLIC_MODE,
         paths.persist_dir: None,
         paths.locks_dir: None,
-        paths.private_dir: PRIVATE_MODE,
-        paths.backups_dir: PRIVATE_MODE,
-        paths.staging_dir: PRIVATE_MODE,
-        paths.scratch_dir: PRIVATE_MODE,
     }
     for path, mode in modes.items():
         if mode is None and path.is_dir() and not path.is_symlink():
             continue
-        try:
-            if path.is_dir() and not path.is_symlink():
-                _require_owner(path)
-            atomic.make_dir(path, PUBLIC_MODE if mode is None else mode)
-        except FileExistsError as error:
-            kind = "a link" if path.is_symlink() else "a file"
-            raise WorkDirUnusable(f"{path} is {kind}, where a directory should be.") from error
+        _require_directory_or_nothing(path)
+        atomic.make_dir(path, PUBLIC_MODE if mode is None else mode)
 
 
 def _require_links(paths: Paths) -> None:
@@ -146,7 +187,8 @@ def _try_file_system(paths: Paths) -> None:
 
 def _can(works: Callable[[Path], bool], place: Path) -> bool:
     try:
-        return works(place)
+        with atomic.disk_errors(place):
+            return works(place)
     except DiskFull:
         raise
     except (OSError, DeviceError, sqlite3.Error):
@@ -189,8 +231,13 @@ def _locks(place: Path) -> bool:
 
 def _has_wal(place: Path) -> bool:
     with closing(sqlite3.connect(place / "wal.db")) as database:
-        mode: str = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        database.execute("CREATE TABLE tried(it)")
+        try:
+            mode: str = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            database.execute("CREATE TABLE tried(it)")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"There is no space left for {place}.") from error
+            raise
     return mode == "wal"
 
 

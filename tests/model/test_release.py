@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ota_agent.model.release import LABEL_MAX_BYTES, Offer, release_id
+from ota_agent.model.release import LABEL_MAX_BYTES, Offer, is_release_id, release_id
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 TREE = "7" * 40
@@ -55,3 +55,11 @@ def test_a_release_id_is_a_plain_directory_name(version: str | None, branch: str
     name = release_id(version=version, ref=f"refs/heads/{branch}", commit=COMMIT, tree=TREE)
     assert re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*-[0-9a-f]{6}-0123456789ab", name)
     assert len(name) <= LABEL_MAX_BYTES + 20
+    assert is_release_id(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["20260101", ".1.0-abcdef-0123456789ab", "1.0-abcdef-0123456789ab\n", "1.0-abcdef-0123"]
+)
+def test_a_directory_of_another_kind_is_no_release(name: str) -> None:
+    assert not is_release_id(name)

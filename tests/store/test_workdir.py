@@ -31,6 +31,13 @@ def modes_of(paths: Paths) -> dict[str, int]:
     }
 
 
+def modes_of_links_too(paths: Paths) -> dict[str, int]:
+    return {
+        os.fspath(path): path.lstat().st_mode
+        for path in (paths.work_dir, *sorted(paths.work_dir.rglob("*")))
+    }
+
+
 def failing(code: int) -> Callable[..., None]:
     def fail(*_arguments: object, **_named: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -59,17 +66,20 @@ def test_layout_is_made_with_its_modes_whatever_the_umask(paths: Paths) -> None:
 def test_preparing_again_mends_the_agents_modes_and_leaves_the_devices(paths: Paths) -> None:
     workdir.prepare(paths)
     paths.private_dir.chmod(0o755)
-    paths.work_dir.chmod(0o700)
     paths.persist_dir.chmod(0o775)
     paths.locks_dir.chmod(0o1777)
     workdir.prepare(paths)
     modes = modes_of(paths)
-    assert (modes["private"], modes["."], modes["persist"], modes["locks"]) == (
-        0o700,
-        0o755,
-        0o775,
-        0o1777,
-    )
+    assert (modes["private"], modes["persist"], modes["locks"]) == (0o700, 0o775, 0o1777)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o775, 0o1777])
+def test_directory_that_was_there_keeps_its_mode(paths: Paths, mode: int) -> None:
+    paths.work_dir.mkdir(parents=True)
+    paths.work_dir.chmod(mode)
+    workdir.prepare(paths)
+    workdir.prepare(paths)
+    assert modes_of(paths)["."] == mode
 
 
 def test_preparing_leaves_alone_what_an_agent_is_doing(paths: Paths) -> None:
@@ -98,6 +108,87 @@ def test_file_as_work_dir_is_refused(paths: Paths) -> None:
     paths.work_dir.touch()
     with pytest.raises(WorkDirUnusable, match="is a file, not a directory"):
         workdir.prepare(paths)
+
+
+@pytest.mark.parametrize("target", ["absent", "device"])
+def test_link_that_leads_to_no_directory_is_refused_as_what_it_is(
+    paths: Paths, target: str
+) -> None:
+    paths.work_dir.parent.mkdir()
+    paths.work_dir.symlink_to(target)
+    with pytest.raises(WorkDirUnusable, match="is a link that leads to no directory"):
+        workdir.prepare(paths)
+
+
+# What another program may have there: with a layout much like ours, or with a `private` of its own.
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        ["releases/20260101/app", "releases/20260202/app"],
+        ["private/key.pem"],
+        ["private/backups/1", "persist/data"],
+        ["a", "b", "c", "d"],
+    ],
+)
+def test_directory_of_another_program_is_refused_and_not_touched(
+    paths: Paths, theirs: list[str]
+) -> None:
+    for name in theirs:
+        (paths.work_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (paths.work_dir / name).touch()
+    paths.previous_link.symlink_to("releases/20260202")
+    paths.work_dir.chmod(0o1777)
+    before = modes_of_links_too(paths)
+    with pytest.raises(WorkDirUnusable, match="holds what no agent made: ") as refused:
+        workdir.prepare(paths)
+    assert modes_of_links_too(paths) == before
+    assert "empty or not there yet" in refused.value.hint
+    assert not workdir.is_made(paths)
+
+
+def test_data_and_the_memory_of_a_former_device_may_be_brought_along(paths: Paths) -> None:
+    (paths.work_dir / "persist/data").mkdir(parents=True)
+    (paths.work_dir / "lost+found").mkdir()
+    workdir.prepare(paths)
+    for name in ("releases", "locks", "private/staging", "private/scratch", "private/backups"):
+        (paths.work_dir / name).rmdir()
+    paths.trust_file.touch()
+    workdir.prepare(paths)
+    assert paths.releases_dir.is_dir()
+
+
+def test_crash_while_the_layout_is_made_keeps_no_agent_from_it(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, made = os.mkdir, 0
+
+    class PowerCut(BaseException):
+        pass
+
+    def cut(*arguments: object, **named: object) -> None:
+        nonlocal made
+        if not made and not os.path.lexists(arguments[0]):  # type: ignore[arg-type]
+            raise PowerCut
+        mkdir(*arguments, **named)  # type: ignore[arg-type]
+        made -= 1
+
+    paths.work_dir.parent.mkdir()
+    monkeypatch.setattr(os, "mkdir", cut)
+    for _ in range(8):
+        made = 1
+        with pytest.raises(PowerCut):
+            workdir.prepare(paths)
+    monkeypatch.undo()
+    workdir.prepare(paths)
+    assert workdir.is_made(paths)
+
+
+def test_what_may_not_be_looked_at_counts_as_made() -> None:
+    with as_plain_user() as place:
+        paths = Paths(place / "device")
+        workdir.prepare(paths)
+        paths.private_dir.chmod(0)
+        assert workdir.is_made(paths)
 
 
 def test_work_dir_that_cannot_be_created_is_refused(paths: Paths) -> None:

@@ -51,6 +51,16 @@ def test_success_keeps_so_many_backups_and_the_releases_that_they_name(machine: 
     machine.assert_tidy()
 
 
+def test_directory_that_is_no_release_is_left_alone(machine: Machine) -> None:
+    theirs = machine.paths.releases_dir / "20260101"
+    theirs.mkdir()
+    (theirs / "app").write_bytes(b"theirs")
+
+    deploy(machine, "a", "b", "c", "d", "e")
+
+    assert (theirs / "app").read_bytes() == b"theirs"
+
+
 def test_only_the_newest_backup_keeps_its_data(machine: Machine) -> None:
     deploy(machine, "a")
     machine.data("data/n").write_bytes(b"1")
