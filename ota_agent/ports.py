@@ -84,6 +84,7 @@ class ReleaseSource(Protocol):
 
         Raises:
             SourceChanged: the ref no longer names what was offered.
+            NoCommit: what is offered is a file or a directory.
             VersionMismatch: an annotated tag's inner name is not its ref's.
 
         """
@@ -95,6 +96,10 @@ class ObjectStore(Protocol):
 
     def prepare(self) -> None:
         """Make it usable at start: create it, remove crash litter. A damaged one is set aside."""
+        ...
+
+    def is_damaged(self, progress: Progress) -> bool:
+        """Tell whether anything that it should hold is missing or garbled; reads everything."""
         ...
 
     def set_aside(self) -> None:

@@ -40,6 +40,13 @@ class SyntaxRejected(ReleaseRejected):
     hint = "Correct the file and publish a new release."
 
 
+class NoCommit(ReleaseRejected):
+    """What a tag leads to is no commit: a file or a directory of the repository."""
+
+    code = "release.no_commit"
+    hint = "Tag a commit, under a new version."
+
+
 class VersionMismatch(ReleaseRejected):
     """Tag, tag object and manifest do not agree on the version."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ota_agent.ports import Progress
     from ota_agent.remote.git import Git
 
 # What a git that was killed leaves behind. While no git works there, none of it is of use: a lock
@@ -79,6 +80,19 @@ def is_whole(git: Git, path: Path) -> bool:
         return False
     # A broken ref is only warned of.
     return not refs.stderr.strip() and not commits.stderr.strip()
+
+
+def is_sound(git: Git, path: Path, progress: Progress) -> bool:
+    """Tell whether all that refs lead to is there and is what its name says; reads everything."""
+    checked = git.run(
+        "fsck",
+        "--no-dangling",
+        "--no-progress",
+        git_dir=path,
+        progress=progress,
+        allowed=range(256),
+    )
+    return checked.exit_code == 0
 
 
 def packs(path: Path) -> list[Path]:

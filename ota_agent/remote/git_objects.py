@@ -6,7 +6,7 @@ import re
 import shutil
 from typing import IO, TYPE_CHECKING, Final
 
-from ota_agent.errors import DeviceError, StoreDamaged
+from ota_agent.errors import DeadlineExceeded, DeviceError, StoreDamaged
 from ota_agent.model.tree import MODE_SUBMODULE, Entry
 from ota_agent.remote import bare_repository
 from ota_agent.remote.object_stream import ObjectStream
@@ -75,22 +75,32 @@ class GitObjects:
             self._move_aside(self.path, damaged)
         bare_repository.create(self._git, self.path)
 
+    def is_damaged(self, progress: Progress) -> bool:
+        """Read everything that is held, and tell whether something is missing or garbled.
+
+        One that cannot be read through within the deadline of the phase counts as damaged.
+        """
+        try:
+            return not bare_repository.is_sound(self._git, self.path, progress)
+        except DeadlineExceeded:
+            return True
+
     def sweep(self) -> None:
         """Remove what a failed fetch left behind."""
         bare_repository.sweep(self.path)
 
     def has(self, commit: str) -> bool:
         """Tell whether the commit is there with its tree."""
-        spec = f"{_checked(commit)}^{{tree}}"
         found = self._git.run(
-            "rev-parse", "--quiet", "--verify", spec, git_dir=self.path, allowed=(0, 1, 128)
+            *("rev-parse", "--quiet", "--verify", _tree_of(commit)),
+            git_dir=self.path,
+            allowed=(0, 1, 128),
         )
         return found.exit_code == 0
 
     def tree_of(self, commit: str) -> str:
         """Give the commit's tree hash; StoreDamaged when the commit is not there."""
-        spec = f"{_checked(commit)}^{{tree}}"
-        return self._git.run("rev-parse", "--verify", spec, git_dir=self.path).text
+        return self._git.run("rev-parse", "--verify", _tree_of(commit), git_dir=self.path).text
 
     def listing(self, tree: str, progress: Progress) -> list[Entry]:
         """List every file of a tree in git's order; StoreDamaged when one is missing."""
@@ -170,6 +180,11 @@ def _checked(oid: str) -> str:
     if _OBJECT.fullmatch(oid) is None:
         raise StoreDamaged(f"{oid!r} names no object.")
     return oid
+
+
+def _tree_of(commit: str) -> str:
+    # Else a tree, or a tag of one, would pass for a commit.
+    return f"{_checked(commit)}^{{commit}}^{{tree}}"
 
 
 def _ref(release: str) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ota_agent.errors import (
+    NoCommit,
     SourceChanged,
     SourceNotFound,
     SourceUnreachable,
@@ -89,6 +90,7 @@ class GitSource:
         Raises:
             SourceChanged: the ref no longer names what was offered.
             SourceNotFound: the server has no such bare commit, or does not give it out.
+            NoCommit: what is offered is a file or a directory.
             VersionMismatch: an annotated tag's inner name is not its ref's.
 
         """
@@ -164,6 +166,9 @@ class GitSource:
             raise SourceChanged(f"{offer.name} names something else than it did when it was seen.")
         if offer.tag_object is not None:
             self._verify_tag(offer)
+        kind = self._git.run("cat-file", "-t", offer.commit, git_dir=self._objects.path).text
+        if kind != "commit":
+            raise NoCommit(f"{offer.name} leads to no commit, but to a {kind}.")
 
     def _verify_tag(self, offer: Offer) -> None:
         """Hold the tag object against its ref: renaming an old signed tag must not republish it."""

@@ -62,6 +62,7 @@ class FakeObjectStore:
         self.kept: dict[str, str] = {}
         self.was_set_aside = 0
         self.tidied = 0
+        self._has_lost = False
         self._published = 0
 
     # --- what a test tells it ---------------------------------------------------------------
@@ -85,6 +86,7 @@ class FakeObjectStore:
 
     def lose(self, oid: str) -> None:
         """Lose an object (commit, tree or content), as a bad disk does."""
+        self._has_lost = True
         for objects in (self.commits, self.trees, self.blobs):
             objects.pop(oid, None)
 
@@ -103,8 +105,18 @@ class FakeObjectStore:
     def prepare(self) -> None:
         pass
 
+    def is_damaged(self, progress: Progress) -> bool:
+        progress.check()
+        entries = [entry for listed in self.trees.values() for entry in listed]
+        return (
+            self._has_lost
+            or not self.trees.keys() >= set(self.commits.values())
+            or any(e.oid not in self.blobs for e in entries if e.mode != MODE_SUBMODULE)
+        )
+
     def set_aside(self) -> None:
         self.was_set_aside += 1
+        self._has_lost = False
         for objects in (self.commits, self.trees, self.blobs, self.kept):
             objects.clear()
 

@@ -129,6 +129,13 @@ class ObjectStoreContract:
         again = subject.put({"a": b"1"})
         assert subject.store.tree_of(again)
 
+    def test_damage_is_told_from_health(self, subject: StoreInTest) -> None:
+        assert not subject.store.is_damaged(FakeProgress())
+        subject.put({"a": b"1", "d/b": b"2"})
+        assert not subject.store.is_damaged(FakeProgress())
+        subject.damage()
+        assert subject.store.is_damaged(FakeProgress())
+
     def test_preparing_twice_loses_nothing(self, subject: StoreInTest) -> None:
         commit = subject.put({"a": b"1"})
         subject.store.keep("1.0.0-abcdef-123456789abc", commit)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.progress import FakeProgress
-from ota_agent.errors import DeviceError, DiskFault, GitUnusable, Stopped, StoreDamaged
+from ota_agent.errors import (
+    DeadlineExceeded,
+    DeviceError,
+    DiskFault,
+    GitUnusable,
+    Stopped,
+    StoreDamaged,
+)
 from ota_agent.remote.access import access
 from ota_agent.remote.git import Git
 from ota_agent.remote.git_objects import FETCHED_REF, GitObjects
@@ -182,6 +189,13 @@ def test_garbled_content_shows_when_it_is_read(filled: Filled) -> None:
     contents = filled.objects.contents([e.oid for e in entries], FakeProgress())
     with pytest.raises(StoreDamaged, match=entries[1].oid):
         [stream.read() for _, stream in contents]
+    assert filled.objects.is_damaged(FakeProgress())
+
+
+def test_store_that_cannot_be_read_through_in_time_counts_as_damaged(objects: GitObjects) -> None:
+    progress = FakeProgress()
+    progress.end(DeadlineExceeded("verify made no progress for 300 s"))
+    assert objects.is_damaged(progress)
 
 
 def broken_store(objects: GitObjects, tmp_path: Path, text: str) -> GitObjects:

@@ -15,6 +15,7 @@ from fakes.progress import FakeProgress
 from ota_agent.errors import (
     AgentError,
     DiskFull,
+    NoCommit,
     SourceBusy,
     SourceChanged,
     SourceNotFound,
@@ -368,6 +369,34 @@ def test_release_that_builds_upon_lost_content_is_damage(
     objects.set_aside()
     follower.fetch(offer)
     assert len(objects.listing(objects.tree_of(offer.commit), FakeProgress())) == 2
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+@pytest.mark.parametrize("what", ["{commit}^{{tree}}", "{commit}:a"])
+def test_tag_that_leads_to_no_commit_is_the_publishers(
+    devices: Devices,
+    objects: GitObjects,
+    server: GitHttpServer,
+    publisher: Publisher,
+    *,
+    what: str,
+    annotated: bool,
+) -> None:
+    commit = publisher.publish({"a": b"1"})
+    publisher.tag_object("v1.0.0", what.format(commit=commit), annotated=annotated)
+    follower = devices.following(server.url())
+    (offer,) = poll(follower, parse_channel("tag:*"))
+    with pytest.raises(NoCommit, match=r"v1\.0\.0"):
+        follower.fetch(offer)
+    assert not objects.has(offer.commit)
+    with pytest.raises(StoreDamaged):
+        objects.tree_of(offer.commit)
+    objects.prepare()
+    assert not objects.path.with_name("repo.git.damaged").exists()
+    assert not objects.is_damaged(FakeProgress())
+    (offer,) = poll(follower)
+    follower.fetch(offer)
+    assert objects.has(commit)
 
 
 def test_tree_that_git_refuses_is_the_publishers(

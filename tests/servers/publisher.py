@@ -87,6 +87,15 @@ class Publisher:
         self._git("update-ref", f"refs/tags/{name}", target)
         return target
 
+    def tag_object(self, name: str, oid: str, *, annotated: bool = False) -> None:
+        """Tag what is no commit: `oid` may be anything that git reads as a name."""
+        target = self._git("rev-parse", oid)
+        if annotated:
+            kind = self._git("cat-file", "-t", target)
+            header = f"object {target}\ntype {kind}\ntag {name}\ntagger {_WHO}\n\nreleased\n"
+            target = self._git("hash-object", "-w", "-t", "tag", "--stdin", stdin=header.encode())
+        self._git("update-ref", f"refs/tags/{name}", target)
+
     def reset(self, branch: str, commit: str) -> None:
         """Force the branch to another commit."""
         self._git("update-ref", f"refs/heads/{branch}", commit)
