@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing to do, 4 refused, 5 needs a running agent,"
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing to do, 4 refused, 5 no answer of the agent,"
     " 78 configuration."
 )
 

@@ -18,7 +18,7 @@ class Exit(IntEnum):
     USAGE = 2
     NOTHING = 3  # nothing to do: nothing new, or the only candidate is refused or waiting
     REFUSED = 4  # a command that names a release which may not be had
-    NO_AGENT = 5  # the command needs a running agent
+    NO_AGENT = 5  # the agent that was asked ended, or does not answer
     CONFIG = 78
 
 

@@ -56,6 +56,12 @@ class Mailbox:
             transaction.execute("UPDATE mailbox SET outcome = ? WHERE id = ?", (text, number))
             transaction.execute("DELETE FROM mailbox WHERE id <= ?", (number - KEPT_OUTCOMES,))
 
+    def withdraw(self, number: int) -> bool:
+        """Take back a command that nobody has taken; tells whether it was not too late."""
+        with self._database.transaction() as transaction:
+            gone = transaction.execute("DELETE FROM mailbox WHERE id = ? AND taken = 0", (number,))
+        return gone.rowcount == 1
+
     def outcome(self, number: int) -> Outcome | None:
         """Give the outcome of a command, None while there is none."""
         rows = self._database.rows("SELECT outcome FROM mailbox WHERE id = ?", number)
@@ -64,10 +70,13 @@ class Mailbox:
         fields = json.loads(rows[0]["outcome"])
         return Outcome(Exit(fields["exit"]), fields["text"], fields["data"])
 
-    def clear(self) -> None:
-        """Answer what an earlier agent left: its askers are gone or have to ask again."""
+    def clear(self, but: int | None = None) -> None:
+        """Answer what an earlier agent left: its askers are gone or have to ask again.
+
+        `but` is left open: what was asked there goes on.
+        """
         gone = Outcome(Exit.FAILED, "the agent was restarted before this was done; ask again")
         for row in self._database.rows(
-            "SELECT id FROM mailbox WHERE taken = 1 AND outcome IS NULL"
+            "SELECT id FROM mailbox WHERE taken = 1 AND outcome IS NULL AND id IS NOT ?", but
         ):
             self.answer(row["id"], gone)

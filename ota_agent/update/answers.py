@@ -59,6 +59,17 @@ def of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Ou
     return Outcome(Exit.FAILED, f"{name} was {ending}{why}", data)
 
 
+def left(deployment: Deployment) -> Outcome:
+    """Tell that the agent ended before a deployment did."""
+    name = deployment.release or deployment.commit[:12]
+    return Outcome(
+        Exit.NO_AGENT,
+        f"the {deployment.kind} to {name} was begun as {deployment.id};"
+        " the next start of the agent finishes it",
+        {"deployment": history.as_json(deployment, deployment.phase)},
+    )
+
+
 def held(deployment: Deployment | None, reason: NotYet) -> Outcome:
     """Tell that a deployment has to wait."""
     shown = None if deployment is None else history.as_json(deployment, deployment.phase)

@@ -14,7 +14,7 @@ from ota_agent.errors import AgentError, ReleaseRefused, ReleaseRejected
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.deployment import Kind, Phase
 from ota_agent.update import answers
-from ota_agent.update.names import find_kept, find_refused
+from ota_agent.update.names import find_kept, find_refused, is_meant
 
 if TYPE_CHECKING:
     from ota_agent.errors import NotYet
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ota_agent.update.manager import OTAManager
 
 _log = log.get_logger(__name__)
+
+_MANNERS = ("allow_again", "with_data")
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +49,18 @@ class Asks:
         self._manager = manager
         self._mailbox = mailbox
         self._pending: list[Pending] = []
+        self._left: Deployment | None = None
+
+    def resume(self, left: Deployment | None) -> None:
+        """Answer what an earlier agent took up; `left` is the deployment that is not over yet.
+
+        Who asked for it waits on for its end.
+        """
+        self._left = left if left is not None and left.kind is Kind.ROLLBACK else None
+        number = None if self._left is None else self._left.notes.get("command")
+        self._mailbox.clear(but=number)
+        if self._left is not None and number is not None:
+            self._await_left(self.add(Command(Ask.ROLLBACK), number), self._left)
 
     def add(self, command: Command, number: int | None = None) -> Pending:
         """Take a command up."""
@@ -60,6 +74,11 @@ class Asks:
         for pending in found:
             pending.is_new = False
         return found
+
+    @property
+    def are_open(self) -> bool:
+        """Whether anybody still waits: what was taken up is not left to the next start."""
+        return bool(self._pending)
 
     @property
     def wants_poll(self) -> bool:
@@ -130,6 +149,8 @@ class Asks:
             for pending in self._of(Ask.ROLLBACK):
                 if pending.command.args.get("deployment") == deployment.id:
                     self._answer(pending, answers.of_deployment(deployment, last_phase))
+        if self._left is not None and self._left.id == deployment.id:
+            self._left = None
         goes_on = not is_own or may_try_another(deployment)
         for pending in self._of(Ask.UPDATE):
             pending.last = deployment
@@ -152,6 +173,25 @@ class Asks:
         text = f"{', '.join(sorted(set(found.values())))} may be tried again"
         self._answer(pending, Outcome(Exit.DONE, text, {"lifted": sorted(found)}))
 
+    def asks_again(self, pending: Pending) -> bool:
+        """Tell whether this asks for the rollback that an earlier life left: its end answers it.
+
+        To do it as another one would go back to where the first came from.
+        """
+        left, args = self._left, pending.command.args
+        if left is None or any(bool(args.get(k)) != left.notes.get(k) for k in _MANNERS):
+            return False
+        name, known = args.get("release"), self._device.release(left.release)
+        if name is not None and not (known and is_meant(known, name)):
+            return False
+        self._await_left(pending, left)
+        return True
+
+    def _await_left(self, pending: Pending, left: Deployment) -> None:
+        args = {**pending.command.args, "deployment": left.id}
+        pending.command = Command(Ask.ROLLBACK, args, pending.command.asked_by)
+        pending.is_new = False
+
     def begin_rollback(self) -> Deployment | None:
         """Open the deployment of the next rollback that may be done; refuse those that may not."""
         for pending in self._of(Ask.ROLLBACK):
@@ -166,8 +206,9 @@ class Asks:
                 found,
                 {
                     "asked_by": pending.command.asked_by,
-                    "allow_again": bool(args.get("allow_again")),
-                    "with_data": bool(args.get("with_data")),
+                    # Its number, by which whoever asked finds it when the agent ends meanwhile.
+                    "command": pending.number,
+                    **{manner: bool(args.get(manner)) for manner in _MANNERS},
                 },
             )
             pending.command = Command(

@@ -26,7 +26,7 @@ def find_kept(device: Device, name: str | None) -> str | Outcome:
             return Outcome(Exit.REFUSED, "there is no previous release to go back to")
     known = records.releases(device.disk.database)
     kept = [known[release] for release in releases.kept() if release in known]
-    found = [release for release in kept if _is_meant(release, name)]
+    found = [release for release in kept if is_meant(release, name)]
     exact = [release for release in found if name in {release.id, release.version}]
     found = exact or found
     if len(found) != 1:
@@ -61,7 +61,8 @@ def find_refused(device: Device, name: str) -> dict[str, str]:
     return found
 
 
-def _is_meant(release: Release, name: str) -> bool:
+def is_meant(release: Release, name: str) -> bool:
+    """Tell whether a name that a person gave is this release's."""
     version = name.removeprefix("v")
     return (
         name == release.id

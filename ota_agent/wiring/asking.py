@@ -8,15 +8,18 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ota_agent.model.command import Exit, Outcome
+from ota_agent.host.clock import SystemClock
+from ota_agent.model.command import Ask, Exit, Outcome
 from ota_agent.model.manifest import parse_manifest
 from ota_agent.remote.git import Git
 from ota_agent.remote.git_objects import GitObjects
 from ota_agent.store import atomic, records
 from ota_agent.store.database import Database
+from ota_agent.store.journal import Journal
 from ota_agent.store.mailbox import Mailbox
 from ota_agent.store.paths import Paths
 from ota_agent.store.releases import ReleaseStore
+from ota_agent.update import answers
 from ota_agent.wiring.reading import has_database, owner_of, running_agent
 from ota_agent.worker import Unwatched
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from ota_agent.config import Config
     from ota_agent.model.command import Command
+
+
+LATEST = 20  # deployments among which the one that was asked for is looked for
 
 
 def ask_agent(config: Config, command: Command) -> Outcome:
@@ -38,12 +44,26 @@ def ask_agent(config: Config, command: Command) -> Outcome:
         while (outcome := mailbox.outcome(number)) is None:
             if owner_of(config) is None:
                 # It may have answered last of all.
-                gone = Outcome(Exit.NO_AGENT, "the agent ended before this was done; ask again")
-                return mailbox.outcome(number) or gone
+                return mailbox.outcome(number) or _unanswered(database, command, number)
             # The answer is a row that another process writes: there is nothing to wait on.
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)
         return outcome
+
+
+def _unanswered(database: Database, command: Command, number: int) -> Outcome:
+    """Tell what became of a command whose agent has ended, so that none is done unannounced."""
+    if Mailbox(database).withdraw(number):
+        text = "the agent ended before it took this up, and nothing was done; ask again"
+        return Outcome(Exit.NO_AGENT, text)
+    for deployment, last_phase in Journal(database, SystemClock()).history(LATEST):
+        is_asked = command.ask is Ask.ROLLBACK and deployment.notes.get("command") == number
+        goes_on = command.ask is Ask.UPDATE and deployment.ending is None
+        if is_asked and deployment.ending is not None:
+            return answers.of_deployment(deployment, last_phase)
+        if is_asked or goes_on:
+            return answers.left(deployment)
+    return Outcome(Exit.NO_AGENT, "the agent ended before this was done; ask again")
 
 
 def verify_live(config: Config, report: Callable[[str], None]) -> Outcome:

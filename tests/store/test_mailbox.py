@@ -70,6 +70,23 @@ def test_each_asker_finds_the_outcome_of_its_own_command(ours: Mailbox, theirs: 
     assert theirs.outcome(second) == DONE
 
 
+def test_command_is_taken_back_unless_it_was_taken(ours: Mailbox, theirs: Mailbox) -> None:
+    early, late = theirs.put(RETRY), theirs.put(RETRY)
+
+    assert theirs.withdraw(early)
+    assert ours.take() == [(late, RETRY)]
+    assert not theirs.withdraw(late)
+
+
+def test_command_that_goes_on_stays_without_an_answer(ours: Mailbox) -> None:
+    number = ours.put(RETRY)
+    ours.take()
+
+    ours.clear(but=number)
+
+    assert ours.outcome(number) is None
+
+
 def test_old_outcomes_are_forgotten(ours: Mailbox) -> None:
     numbers = [ours.put(Command(Ask.CHECK)) for _ in range(KEPT_OUTCOMES + 2)]
     ours.take()

@@ -297,7 +297,12 @@ def test_rollback_begins_once_and_is_answered_by_its_own_end(asks: Asks, machine
 
     begun = asks.begin_rollback()
     assert begun is not None
-    assert begun.notes == {"asked_by": "operator", "allow_again": False, "with_data": True}
+    assert begun.notes == {
+        "asked_by": "operator",
+        "command": None,
+        "allow_again": False,
+        "with_data": True,
+    }
     assert asks.begin_rollback() is None
 
     done = replace(begun, phase=Phase.SUCCEEDED)
@@ -321,6 +326,67 @@ def test_rollback_that_may_not_be_is_refused_and_the_next_one_begins(
     assert begun is not None
     assert begun.notes["allow_again"] is True
     assert good.outcome is None
+
+
+def leave_rollback(machine: Machine, number: int | None = None, **notes: bool) -> Deployment:
+    """Begin a rollback as an earlier life did."""
+    ids = deploy_two(machine)
+    notes = {"allow_again": False, "with_data": False, **notes}
+    return machine.manager.begin_rollback(ids[0], {"command": number, **notes})
+
+
+def test_rollback_that_an_earlier_life_left_answers_who_asked_for_it(
+    asks: Asks, machine: Machine
+) -> None:
+    mailbox = Mailbox(machine.disk.database)
+    number, other = mailbox.put(Command(Ask.ROLLBACK)), mailbox.put(Command(Ask.CHECK))
+    mailbox.take()
+    left = leave_rollback(machine, number)
+
+    asks.resume(left)
+
+    assert asks.new() == []
+    assert asks.are_open
+    assert mailbox.outcome(number) is None
+    assert mailbox.outcome(other) is not None
+    asks.ended(replace(left, phase=Phase.SUCCEEDED), Phase.COMMIT, is_own=False)
+    told = mailbox.outcome(number)
+    assert told is not None
+    assert told.exit is Exit.DONE
+    assert not asks.are_open
+
+
+@pytest.mark.parametrize("name", [None, "the id", "the commit"])
+def test_rollback_that_is_asked_again_after_a_stop_is_not_done_twice(
+    asks: Asks, machine: Machine, name: str | None
+) -> None:
+    left = leave_rollback(machine)
+    asks.resume(left)
+    named = {"the id": left.release, "the commit": left.commit}.get(name or "")
+    again = asks.add(Command(Ask.ROLLBACK, {"release": named}))
+
+    assert asks.asks_again(again)
+    assert asks.begin_rollback() is None
+    asks.ended(replace(left, phase=Phase.SUCCEEDED), Phase.COMMIT, is_own=False)
+
+    assert again.outcome is not None
+    assert again.outcome.data["deployment"]["deployment"] == left.id
+    assert not asks.asks_again(asks.add(Command(Ask.ROLLBACK)))
+
+
+@pytest.mark.parametrize("args", [{"with_data": True}, {"release": "9.9.9"}])
+def test_another_rollback_than_the_one_that_was_left_is_one_of_its_own(
+    asks: Asks, machine: Machine, args: dict[str, object]
+) -> None:
+    asks.resume(leave_rollback(machine))
+
+    assert not asks.asks_again(asks.add(Command(Ask.ROLLBACK, args)))
+
+
+def test_update_that_was_left_is_no_rollback_that_is_asked_again(asks: Asks) -> None:
+    asks.resume(replace(ENDED, phase=Phase.STAGE))
+
+    assert not asks.asks_again(asks.add(Command(Ask.ROLLBACK)))
 
 
 def test_nobody_asked_for_a_rollback(asks: Asks) -> None:

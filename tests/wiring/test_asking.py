@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from trees import contents
 
 from ota_agent import wiring
+from ota_agent.host.clock import SystemClock
 from ota_agent.model.command import Ask, Command, Exit, Outcome
+from ota_agent.model.deployment import Kind, Phase
 from ota_agent.store.database import Database
+from ota_agent.store.journal import Journal
 from ota_agent.store.mailbox import Mailbox
 from ota_agent.store.paths import Paths
 from ota_agent.wiring import ask_agent, asking, build_agent, read_status, running_agent, verify_live
@@ -128,6 +132,52 @@ def test_answer_that_came_last_of_all_counts(
     monkeypatch.setattr(asking, "owner_of", answer_and_end)
 
     assert ask_agent(config, Command(Ask.CHECK)).text == "done at last"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_rollback_whose_agent_ended_is_told_by_its_deployment(
+    config: Config,
+    publisher: Publisher,
+    run_once: Callable[[], Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ends: bool,
+) -> None:
+    publisher.publish(FILES)
+    run_once()
+
+    def begin_and_end(_: Config) -> None:
+        with closing(Database.open(Paths(config.work_dir).database_file)) as database:
+            ((number, _command),) = Mailbox(database).take()
+            journal = Journal(database, SystemClock())
+            done = journal.history(1)[0][0]
+            begun = journal.begin(
+                replace(done, kind=Kind.ROLLBACK, phase=Phase.BACKUP, notes={"command": number})
+            )
+            if ends:
+                journal.enter(begun, Phase.SUCCEEDED)
+
+    monkeypatch.setattr(asking, "owner_of", begin_and_end)
+    told = ask_agent(config, Command(Ask.ROLLBACK))
+
+    if ends:
+        assert told.exit is Exit.DONE
+    else:
+        assert told.exit is Exit.NO_AGENT
+        assert f"was begun as {told.data['deployment']['deployment']}" in told.text
+
+
+def test_command_that_nobody_took_is_not_done_later(
+    config: Config, run_once: Callable[[], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_once()
+    monkeypatch.setattr(asking, "owner_of", lambda _: None)
+
+    told = ask_agent(config, Command(Ask.ROLLBACK))
+
+    assert (told.exit, "nothing was done" in told.text) == (Exit.NO_AGENT, True)
+    with closing(Database.open(Paths(config.work_dir).database_file)) as database:
+        assert Mailbox(database).take() == []
 
 
 # --- the live tree --------------------------------------------------------------------------------
