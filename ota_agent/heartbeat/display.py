@@ -9,7 +9,7 @@ from ota_agent import log
 from ota_agent.errors import AgentError, DeviceError, Superseded, TokenRefused, TransientError
 from ota_agent.heartbeat import picture
 from ota_agent.model import history
-from ota_agent.model.deployment import Failure, Phase
+from ota_agent.model.deployment import STUCK, Failure, Phase
 from ota_agent.model.moment import maybe_text, to_text
 from ota_agent.store import atomic
 
@@ -126,6 +126,10 @@ class Display:
 
     def deployment_ended(self, ended: Deployment) -> None:
         """Show what went wrong until something goes right."""
+        if ended.phase is Phase.STUCK:
+            # The error is the release's; what somebody has to look at is what bars the way back.
+            cause = ended.notes[STUCK]
+            self.waits(f"the way back failed and is tried again: {cause['message']}")
         if ended.phase is Phase.SUCCEEDED:
             self._database.put(picture.LAST_ERROR, None)
         elif ended.error is not None and ended.error.code != Superseded.code:

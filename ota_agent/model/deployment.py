@@ -46,6 +46,8 @@ ENDINGS = frozenset({Phase.SUCCEEDED, Phase.ABANDONED, Phase.ROLLED_BACK, Phase.
 
 # Note of a deployment that was begun anew after a lost database: whose backup it goes back by.
 BACKUP = "backup"
+# Note of a stuck deployment: code, message and hint of what bars the way back.
+STUCK = "stuck"
 
 
 class Kind(StrEnum):

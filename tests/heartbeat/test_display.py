@@ -257,6 +257,19 @@ def test_failed_deployment_is_an_error_until_one_succeeds(screen: Screen) -> Non
     assert screen.error is None
 
 
+def test_stuck_device_says_what_bars_the_way_back_and_keeps_the_first_failure(
+    screen: Screen,
+) -> None:
+    cause = {"code": "device.backup_unusable", "message": "there is no backup", "hint": "Look."}
+    screen.display.deployment_ended(replace(ENDED, phase=Phase.STUCK, notes={"stuck": cause}))
+
+    assert screen.error is not None
+    assert screen.error["code"] == "release.probe_failed"
+    waiting = screen.board.doing.waiting
+    assert waiting is not None
+    assert "there is no backup" in waiting.reason
+
+
 def test_deployment_that_made_way_is_no_error(screen: Screen) -> None:
     newer = Failure(Superseded.code, "v1.2.0 is newer", "", BEGIN)
     screen.display.deployment_ended(replace(ENDED, phase=Phase.ABANDONED, error=newer))
