@@ -22,7 +22,7 @@ from ota_agent.errors import (
     StoreDamaged,
     Superseded,
 )
-from ota_agent.model.deployment import Deployment, Failure, Kind, Phase
+from ota_agent.model.deployment import STUCK, Deployment, Failure, Kind, Phase
 from ota_agent.update import flow
 from ota_agent.update.device import Device, Job
 from ota_agent.update.retention import prune, sweep
@@ -144,6 +144,8 @@ class OTAManager:
         )
         if phase is deployment.phase:
             return self._journal.update(deployment, *also)
+        if phase is Phase.STUCK:
+            deployment = _with_cause(deployment, error)
         deployment = self._with_error(deployment, error)
         also += self._verdicts.of_crash(deployment, error, attempts)
         return self._enter(deployment, phase, *also)
@@ -209,6 +211,12 @@ class OTAManager:
         if row.failed is phase:
             job.progress.wait(JOURNAL_RETRY_S)
             return job.deployment
+        if isinstance(error, StoreDamaged) and phase in REBUILD:
+            # A healthy store is what kept releases are compared with: one release that lacks
+            # something must not cost it.
+            objects = self._device.disk.objects
+            if objects.is_damaged(job.progress):
+                objects.set_aside()
         return self._failed(job.deployment, row.failed, error)
 
     def _deadline_s(self, job: Job) -> float:
@@ -222,17 +230,13 @@ class OTAManager:
     def _failed(self, deployment: Deployment, phase: Phase, error: AgentError) -> Deployment:
         """Write down who is to blame before anything is undone."""
         if phase is Phase.STUCK:
-            # The first failure stays the error; what keeps the device stuck has its own place.
-            stuck = {"code": error.code, "message": error.message, "hint": error.hint}
-            deployment = replace(deployment, notes={**deployment.notes, "stuck": stuck})
+            deployment = _with_cause(deployment, error)
         if deployment.error is None:
             blames = next(
                 root.__name__ for root in (ReleaseRejected, ReleaseRefused, AgentError)
                 if isinstance(error, root)
             )  # fmt: skip
             deployment = replace(deployment, notes={**deployment.notes, "blames": blames})
-        if isinstance(error, StoreDamaged) and deployment.phase in REBUILD:
-            self._device.disk.objects.set_aside()
         failed = self._with_error(deployment, error)
         # A full disk must not keep a bad release live for want of a few bytes.
         return self._device.disk.ballast.relieve(
@@ -274,3 +278,9 @@ class OTAManager:
             from_previous=releases.previous(),
             **fields,  # type: ignore[arg-type]  # the two callers above name real fields
         )
+
+
+def _with_cause(deployment: Deployment, error: AgentError) -> Deployment:
+    """Say what keeps the device stuck; the first failure stays the deployment's error."""
+    cause = {"code": error.code, "message": error.message, "hint": error.hint}
+    return replace(deployment, notes={**deployment.notes, STUCK: cause})

@@ -15,7 +15,14 @@ from trees import contents
 
 from fakes.object_store import Executable
 from ota_agent.config import Backups, Source
-from ota_agent.errors import ConfigError, DatabaseNewer, DiskFull, Stopped, StoreDamaged
+from ota_agent.errors import (
+    ConfigError,
+    DatabaseNewer,
+    DiskFull,
+    NoCommit,
+    Stopped,
+    StoreDamaged,
+)
 from ota_agent.model.channel import parse_channel
 from ota_agent.model.deployment import Deployment, Phase
 from ota_agent.model.verdict import Candidate, NoCandidate, Reason
@@ -136,6 +143,28 @@ def test_stuck_device_tries_again_at_each_start_and_comes_back(machine: Machine)
     assert machine.live == before
     machine.assert_whole()
     machine.assert_tidy()
+
+
+def test_way_back_that_takes_the_device_down_three_times_is_stuck_and_says_why(
+    machine: Machine,
+) -> None:
+    before = machine.live
+    machine.publish(release("two", manifest=hook("post_restore") + DATA + probe()))
+    machine.host.probe_answers(PROBE, RED)
+    answers(machine, DOWN, DOWN, DOWN, 0)
+    goes_down(machine)
+    goes_down(machine, machine.start())
+    goes_down(machine, machine.start())
+    ended = machine.start()
+    assert ended is not None
+    assert ended.phase is Phase.STUCK
+    assert code_of(ended) == "release.probe_failed"
+    assert ended.notes["stuck"]["code"] == "agent.crashed"
+    machine.assert_whole()
+    back = machine.start_again()
+    assert back is not None
+    assert back.phase is Phase.ROLLED_BACK
+    assert machine.live == before
 
 
 def test_bug_in_a_turn_of_the_loop_leaves_a_stuck_device_stuck(machine: Machine) -> None:
@@ -747,7 +776,10 @@ def test_full_disk_is_tried_again_only_when_space_grew(machine: Machine) -> None
 
 def test_damaged_object_store_is_set_aside_and_fetched_again(machine: Machine) -> None:
     offer = machine.publish(release("two", manifest=DATA))
-    with mock.patch.object(machine.objects, "listing", side_effect=StoreDamaged("bad sector")):
+    with (
+        mock.patch.object(machine.objects, "listing", side_effect=StoreDamaged("bad sector")),
+        mock.patch.object(machine.objects, "is_damaged", return_value=True),
+    ):
         ended = machine.update()
     assert ended.phase is Phase.ABANDONED
     assert machine.objects.was_set_aside == 1
@@ -755,6 +787,37 @@ def test_damaged_object_store_is_set_aside_and_fetched_again(machine: Machine) -
     updated = machine.update()
     assert (updated.phase, updated.commit) == (Phase.SUCCEEDED, offer.commit)
     machine.assert_whole()
+
+
+def test_healthy_object_store_is_not_thrown_away_for_what_one_release_lacks(
+    machine: Machine,
+) -> None:
+    offer = machine.publish(release("two", manifest=DATA))
+    with mock.patch.object(machine.objects, "listing", side_effect=StoreDamaged("it lacks a tree")):
+        ended = machine.update()
+    assert ended.phase is Phase.ABANDONED
+    assert machine.objects.was_set_aside == 0
+    assert machine.live in machine.objects.held()
+    updated = machine.update()
+    assert (updated.phase, updated.commit) == (Phase.SUCCEEDED, offer.commit)
+
+
+def test_tag_that_leads_to_no_commit_does_not_bar_lower_ones(disk: Path) -> None:
+    config = Source(
+        type="git", url="https://git.example.com/fw.git", channel=parse_channel("tag:*")
+    )
+    machine = Machine(disk / "device", {"source": config})
+    good = machine.source.publish_tag("v1.0.0", release("one"))
+    bad = machine.source.publish_tag("v2.0.0", release("two"))
+    machine.source.fail_fetch(NoCommit("v2.0.0 leads to no commit, but to a blob."))
+    machine.start()
+    ended = machine.update()
+    assert (ended.phase, ended.commit) == (Phase.ABANDONED, bad.commit)
+    assert machine.quarantine == {bad.commit: "release.no_commit"}
+    assert machine.objects.was_set_aside == 0
+    updated = machine.update()
+    assert (updated.phase, updated.commit) == (Phase.SUCCEEDED, good.commit)
+    machine.power_off()
 
 
 def test_retention_keeps_what_backups_name_and_reuses_the_tree_that_it_drops(
