@@ -85,6 +85,11 @@ class ReleaseStore:
                 if is_release_id(path.name) and _is_dir(path)
             )
 
+    def paths_in(self, release: str) -> list[str]:
+        """List the files and links in the tree of a kept release, whatever it should hold."""
+        tree = self._require(release)
+        return sorted(os.path.relpath(item.path, tree) for item in _items_in(tree))
+
     # --- staging --------------------------------------------------------------------------------
 
     def stage(  # noqa: PLR0913, PLR0917 - the names of a deployment and what it brings
@@ -240,7 +245,7 @@ class ReleaseStore:
         staging.empty(self._paths)
         trees = [self._paths.spare_dir, *map(self._paths.release_dir, self.kept())]
         with inodes.opened(self._database) as records:
-            records.forget_others({inode for tree in trees for inode in _inodes_in(tree)})
+            records.forget_others({item.inode() for tree in trees for item in _items_in(tree)})
 
     # --- small parts ----------------------------------------------------------------------------
 
@@ -260,8 +265,8 @@ def _is_dir(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _inodes_in(tree: Path) -> Iterator[int]:
-    """Give the inode of everything in a tree, from the directories alone."""
+def _items_in(tree: Path) -> Iterator[os.DirEntry[str]]:
+    """Give every file and link in a tree, from the directories alone."""
     waiting = [os.fspath(tree)] if tree.is_dir() else []
     while waiting:
         with atomic.disk_errors(tree), os.scandir(waiting.pop()) as listing:
@@ -269,4 +274,4 @@ def _inodes_in(tree: Path) -> Iterator[int]:
                 if item.is_dir(follow_symlinks=False):
                     waiting.append(item.path)
                 else:
-                    yield item.inode()
+                    yield item

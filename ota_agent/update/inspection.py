@@ -103,10 +103,11 @@ def name_of(job: Job, content: Content) -> tuple[str, str | None]:
 
 def _facts(job: Job, content: Content) -> Facts:
     manifest = content.manifest
-    live = job.device.release(job.device.disk.releases.live())
+    live = job.device.disk.releases.live()
+    known = job.device.release(live)
     deleted = None
     if live is not None:
-        old = [entry.path for entry in job.device.entries(live.id, job.progress)]
+        old = _paths_of(job, live)
         deleted = rules.deletes_too_much(old, [entry.path for entry in content.entries])
     return Facts(
         tree=content.tree,
@@ -115,8 +116,18 @@ def _facts(job: Job, content: Content) -> Facts:
         compatible=manifest.compatible,
         has_commands=manifest.has_commands,
         deleted_files=deleted,
-        deleted_from=None if live is None else live.tree,
+        deleted_from=None if known is None else known.tree,
     )
+
+
+def _paths_of(job: Job, release: str) -> list[str]:
+    """List what a release on this disk holds; its tree tells where the object store cannot."""
+    entries = job.device.entries(release, job.progress)
+    if entries:
+        return [entry.path for entry in entries]
+    persistent = {spec.path for spec in job.known_manifest(release).persist}
+    found = job.device.disk.releases.paths_in(release)
+    return [path for path in found if path not in persistent]
 
 
 def _require_allowed(job: Job, facts: Facts) -> None:
