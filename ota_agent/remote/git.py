@@ -15,16 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ota_agent.errors import DiskFault, GitUnusable
+from ota_agent.errors import DeadlineExceeded, DiskFault, GitUnusable
 from ota_agent.remote import git_environment
 from ota_agent.remote.child import Bounds, Child
-from ota_agent.remote.git_failures import failure
+from ota_agent.remote.git_failures import failure, scrub
 from ota_agent.remote.git_output import GitOutput
 from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from git.cmd import Git as GitCommand
 
     from ota_agent.ports import Progress
     from ota_agent.remote.access import Access
@@ -33,11 +35,14 @@ OLDEST = (2, 39)
 STALL_S = 120.0
 # What git does on this disk alone, without anybody to end it.
 LOCAL_TIMEOUT_S = 300.0
+VERSION_TIMEOUT_S = 15.0
 
 _TRACES = {"GIT_TRACE_PACKET": "1", "GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"}
 # curl's own bound speaks first: it sees more, and says more.
 _STALL_MARGIN_S = 5.0
 _NOT_RUN = 127
+_SAID_BYTES = 100
+_EXECUTABLE = "GIT_PYTHON_GIT_EXECUTABLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,21 @@ class Git:
             GitUnusable: there is none, or one older than 2.39.
 
         """
-        path = self._path()
-        said = self.run("version").text
-        found = re.search(r"\d+(?:\.\d+)+", said)
-        version = found[0] if found else said
-        numbers = tuple(int(part) for part in version.split(".")[:2]) if found else (0,)
-        if numbers < OLDEST:
+        path, output, nobody = self._path(), GitOutput(), Unwatched()
+        child = self._start(("version",), None, None)
+        bounds = Bounds(timeout_s=VERSION_TIMEOUT_S)
+        try:
+            with child.watched(nobody):
+                said = child.pump(nobody, said=output.feed, moved=lambda: None, bounds=bounds)
+        except DeadlineExceeded as error:
+            raise GitUnusable(f"{path} does not answer: {error}") from error
+        exit_code = child.bury()
+        found = re.search(rb"\d+(?:\.\d+)+", said)
+        if exit_code != 0 or not found:
+            told = scrub(f"{output.text} {said[:_SAID_BYTES]!r}".strip())
+            raise GitUnusable(f"{path} tells no version (exit code {exit_code}): {told}")
+        version = found[0].decode()
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
             raise GitUnusable(f"{path} is git {version}; 2.39 is the oldest that is safe to use.")
         return version
 
@@ -168,14 +182,11 @@ class Git:
         command = git_environment.cleaned(
             [self._path(), *where, *arguments], variables, list(os.environ)
         )
-        # Else importing GitPython fails where git is missing, with an error of its own.
-        if "git" not in sys.modules:
-            os.environ["GIT_PYTHON_REFRESH"] = "quiet"
-        from git.cmd import Git as GitCommand
+        git_command = _gitpython()
         from git.exc import GitCommandNotFound
 
         try:
-            started = GitCommand(str(home)).execute(
+            started = git_command(str(home)).execute(
                 command,
                 stdin,
                 as_process=True,
@@ -184,8 +195,11 @@ class Git:
                 start_new_session=True,
                 pass_fds=self._inherit_fds,
             )
-        except (GitCommandNotFound, OSError) as error:
+        except OSError as error:
             raise GitUnusable(f"{self._executable} cannot be run: {error}") from error
+        except GitCommandNotFound as error:
+            # Its own text names every variable that is taken away.
+            raise GitUnusable(f"{self._executable} cannot be run: {error.__cause__}") from error
         return Child(started)
 
     def _path(self) -> str:
@@ -207,3 +221,14 @@ class Git:
         except OSError as error:
             raise DiskFault(f"git's own directory {self._private} fails: {error}") from error
         return home, inherited
+
+
+def _gitpython() -> type[GitCommand]:
+    """Import GitPython without what it does then: run whatever git there is, and wait for it."""
+    if "git" not in sys.modules:
+        os.environ |= {"GIT_PYTHON_REFRESH": "quiet", _EXECUTABLE: os.devnull}
+    try:
+        from git.cmd import Git as GitCommand
+    finally:
+        os.environ.pop(_EXECUTABLE, None)
+    return GitCommand

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +137,63 @@ def test_what_is_no_git_is_told(tmp_path: Path) -> None:
     broken.chmod(0o755)
     with pytest.raises(GitUnusable):
         Git(tmp_path / "git", executable=str(broken)).check_version()
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("exit 127", r"tells no version \(exit code 127\)"),
+        ("kill -SEGV $$", r"tells no version \(exit code -11\)"),
+        ("echo git version 2.45.0; exit 3", r"tells no version \(exit code 3\)"),
+        ("exec sleep 1000", "does not answer"),
+    ],
+)
+def test_broken_git_is_told_in_a_sentence_and_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str
+) -> None:
+    monkeypatch.setattr(git_module, "VERSION_TIMEOUT_S", 0.3)
+    with pytest.raises(GitUnusable, match=told):
+        Git(tmp_path / "git", executable=script(tmp_path, does)).check_version()
+
+
+FIRST_GIT = """
+import sys
+from pathlib import Path
+from ota_agent.errors import GitUnusable
+from ota_agent.remote.git import Git
+assert "git" not in sys.modules
+try:
+    Git(Path(sys.argv[1])).check_version()
+except GitUnusable as error:
+    print(error)
+"""
+
+
+def test_broken_git_does_not_fail_the_import_of_the_library(tmp_path: Path) -> None:
+    program = script(tmp_path, f"echo run >>{tmp_path}/runs; exit 127")
+    path = f"{Path(program).parent}:{os.environ['PATH']}"
+    # GIT_PYTHON_REFRESH is what a person may have set; git is run once, by the agent.
+    environment = {**os.environ, "PATH": path, "GIT_PYTHON_REFRESH": "raise"}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_GIT, str(tmp_path / "private")],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "tells no version (exit code 127)" in done.stdout
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_missing_env_is_told_without_the_names_of_the_agents_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = script(tmp_path, "echo git version 2.45.0")
+    monkeypatch.setenv("SOMETHING", "foreign")
+    monkeypatch.setenv("PATH", str(Path(program).parent))
+    with pytest.raises(GitUnusable, match="'env'") as refused:
+        Git(tmp_path / "git", executable=program).run("version")
+    assert "SOMETHING" not in refused.value.message
 
 
 def test_missing_interpreter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
