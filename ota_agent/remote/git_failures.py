@@ -50,7 +50,7 @@ _FROM_SERVER: Final[Sequence[tuple[str, Kind]]] = (
 
 _FROM_GIT: Final[Sequence[tuple[str, Kind]]] = (
     # The disk first: a full one makes git complain about everything that follows from it.
-    (r"No space left on device|Disk quota exceeded|out of disk space", DiskFull),
+    (r"No space left on device|Disk quota exceeded|out of disk ?space|ENOSPC", DiskFull),
     (r"Read-only file system|Input/output error|File too large", DiskFault),
     # Who is asked for.
     (r"could not read (?:Username|Password)|Authentication failed", TokenRefused),

@@ -133,6 +133,14 @@ def returned(status: int) -> str:
             ),
             DiskFull,
         ),
+        (
+            (
+                "fatal: sha1 file '/run/d/private/repo.git/x' write error. Out of diskspace\n"
+                "fatal: the remote end hung up unexpectedly\nfatal: early EOF"
+            ),
+            DiskFull,
+        ),
+        ("fatal: unable to write file: ENOSPC", DiskFull),
         ("error: cannot open '/srv/repo.git/FETCH_HEAD': Read-only file system", DiskFault),
         ("fatal: read error: Input/output error", DiskFault),
         (LOCKED, DiskFault),
