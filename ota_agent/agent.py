@@ -7,8 +7,6 @@ commands, signals and deadlines are heard in every phase. Nothing else changes t
 
 from __future__ import annotations
 
-import signal
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
@@ -20,10 +18,10 @@ from ota_agent.model.verdict import Candidate, NoCandidate
 from ota_agent.update.asks import Asks, may_try_another
 from ota_agent.update.drift import DriftWatch
 from ota_agent.update.supervisor import Broken, Ended, Held, Supervisor
+from ota_agent.wake import Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from ota_agent.detect.lookout import Lookout
     from ota_agent.heartbeat.display import Display
@@ -69,20 +67,18 @@ class Agent:
         """Run the device that `parts` are wired for."""
         self._parts = parts
         self._clock = parts.device.clock
-        self._wake = threading.Event()
-        self._is_stopping = False
+        self._wake = Wake()
         self._asks = Asks(parts.device, parts.manager, parts.mailbox)
-        self._poller = Poller(
-            parts.lookout, self._clock, self._wake.set, parts.device.config, parts.device.disk.paths
-        )
-        self._drift = DriftWatch(parts.device, self._wake.set)
+        call, paths = self._wake.call, parts.device.disk.paths
+        self._poller = Poller(parts.lookout, self._clock, call, parts.device.config, paths)
+        self._drift = DriftWatch(parts.device, call)
         journal, interval_s = parts.device.disk.journal, self._poller.interval_s
-        self._flight = Supervisor(parts.manager, journal, self._clock, self._wake.set, interval_s)
+        self._flight = Supervisor(parts.manager, journal, self._clock, call, interval_s)
 
     def run(self) -> int:
         """Run as the daemon until SIGTERM or SIGINT; gives the exit code."""
         self._start()
-        while not self._is_stopping:
+        while not self._wake.is_stopping:
             self._turn()
             self._sleep()
         return self._stop()
@@ -96,7 +92,7 @@ class Agent:
         self._start()
         pending = self._asks.add(command)
         self._turn()
-        while pending.outcome is None and not self._is_stopping:
+        while pending.outcome is None and not self._wake.is_stopping:
             self._sleep()
             self._turn()
         self._stop()
@@ -107,9 +103,7 @@ class Agent:
         self._parts.close()
 
     def _start(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, self._on_signal)
+        self._wake.listen()
         self._parts.mailbox.clear()
         self._flight.resume()
         self._parts.display.refresh()
@@ -289,7 +283,6 @@ class Agent:
     def _sleep(self) -> None:
         """Sleep until something happens or is due."""
         self._wake.wait(self._pause_s())
-        self._wake.clear()
 
     def _pause_s(self) -> float:
         moments = [self._poller.due_at, self._drift.due_at]
@@ -298,7 +291,3 @@ class Agent:
         due_s = min(moments) - self._clock.monotonic()
         # What is due and has not begun waits for a worker, which wakes the loop when it ends.
         return TICK_S if due_s <= 0 else min(TICK_S, due_s)
-
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._is_stopping = self._is_stopping or number != signal.SIGUSR1
-        self._wake.set()

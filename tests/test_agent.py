@@ -140,7 +140,7 @@ class Daemon:
 
     def signal(self, number: int) -> None:
         """Have the process get a signal."""
-        self.agent._on_signal(number, None)
+        self.agent._wake.on_signal(number, None)
 
     def end(self) -> int | BaseException | None:
         """Wait for the daemon's end; give its exit code."""
@@ -192,8 +192,8 @@ class Daemon:
         pytest.fail(str(self.status()))
 
     def is_quiet(self) -> bool:
-        """Whether nobody polls and nobody scans."""
-        return self.agent._poller.worker is None and self.agent._drift.worker is None
+        """Whether nobody is at work: whom time passes by is overdue."""
+        return self.agent._workers() == []
 
     @property
     def source_state(self) -> str | None:
@@ -329,7 +329,7 @@ def test_signals_end_the_daemon_and_another_one_only_wakes_it(
     daemon.start()
     daemon.until(daemon.has_polled)
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1} <= handlers.keys()
-    assert set(handlers.values()) == {daemon.agent._on_signal}
+    assert set(handlers.values()) == {daemon.agent._wake.on_signal}
 
     daemon.signal(signal.SIGUSR1)
     daemon.until(daemon.has_polled)

@@ -41,6 +41,7 @@ from ota_agent.update import answers
 from ota_agent.update.device import Device, Disk, Rules
 from ota_agent.update.manager import OTAManager
 from ota_agent.update.recovery import recover
+from ota_agent.wake import outlive_early_calls
 from ota_agent.wiring.reading import DEVICE_ID, take_picture
 from ota_agent.worker import Unwatched
 
@@ -87,6 +88,7 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
     user = facts.commands_user(config.commands.user)
     workdir.prepare(paths)
     with ExitStack() as closing:
+        outlive_early_calls()  # whoever sees the lock may call
         lock = AgentLock(paths)
         owner = lock.acquire(device_id or "")
         closing.callback(lock.release)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from ota_agent.errors import (
 from ota_agent.host import facts
 from ota_agent.model.command import Exit
 from ota_agent.store.database import Database
+from ota_agent.store.lock import AgentLock
 from ota_agent.store.paths import Paths
 from ota_agent.wiring import build_agent, check_now, read_history
 from ota_agent.wiring import building as module
@@ -113,6 +115,24 @@ def test_second_agent_is_refused_and_the_first_is_named(config: Config) -> None:
         agent.close()
 
     build_agent(config, "door-7", once=True).close()
+
+
+def test_command_that_wakes_an_agent_which_still_starts_does_not_end_it(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_lock: list[object] = []
+
+    def acquire(*_: object) -> None:
+        at_the_lock.append(signal.getsignal(signal.SIGUSR1))
+        raise Locked("enough")
+
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    monkeypatch.setattr(AgentLock, "acquire", acquire)
+    with pytest.raises(Locked):
+        build_agent(config, "door-7", once=True)
+
+    # Whoever sees the lock finds this process, and sends it the signal.
+    assert at_the_lock != [signal.SIG_DFL]
 
 
 def test_work_dir_of_another_device_is_refused_and_let_go(config: Config) -> None:
