@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ota_agent import log
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 _log = log.get_logger(__name__)
 
 STATE = "drift"
+PREVIOUS_STATE = "drift_of_previous"
 INTERVAL_S = 300.0
 DEADLINE_S = 300.0
+KEPT_PATCHES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class KeptTree:
 def look(device: Device, progress: Progress) -> None:
     """Scan the live tree; in mode `repair`, write what changed or is missing anew.
 
-    The local edits are kept in `private/drift.patch` before they are undone. What a program added
-    is reported and never removed.
+    The local edits are kept in `private/drift.patch` before they are undone, those of earlier
+    repairs beside it. What a program added is reported and never removed.
+    What is found in the previous tree, to which the way back may lead, is in the log alone.
     """
     live, config = device.disk.releases.live(), device.config.drift
     if config.mode == "ignore":
@@ -93,11 +96,49 @@ def look(device: Device, progress: Progress) -> None:
     repaired: tuple[str, ...] = ()
     if drift.damage and config.mode == "repair":
         patch = kept.local_changes(drift)
-        atomic.write_file(device.disk.paths.private_dir / "drift.patch", patch, mode=0o600)
+        _keep_aside(device, patch)
         kept.mend(drift)
         repaired = drift.damage
     differing = tuple(path for path in drift.paths if path not in set(repaired))
     _remember(device, differing, repaired)
+    _look_at_previous(device, progress)
+
+
+def _look_at_previous(device: Device, progress: Progress) -> None:
+    previous, config = device.disk.releases.previous(), device.config.drift
+    # Content that went with a lost object store is not fetched again for it.
+    is_held = previous in device.disk.objects.held()
+    kept = KeptTree.of(device, previous, progress) if is_held else None
+    if kept is None:
+        return
+    drift = kept.scan(config.ignore)
+    damage = list(drift.damage)
+    if damage and config.mode == "repair":
+        kept.mend(drift)
+        _log.warning("previous tree repaired", release=previous, files=damage[:20])
+        damage = []
+    if damage != device.disk.database.get(PREVIOUS_STATE, []):
+        device.disk.database.put(PREVIOUS_STATE, damage or None)
+        if damage:
+            _log.warning(
+                "previous tree differs from its release", release=previous, files=damage[:20]
+            )
+
+
+def _keep_aside(device: Device, patch: bytes) -> None:
+    """Keep local edits in `drift.patch`; earlier ones are `drift.patch.1` and so on, the oldest go.
+
+    The same ones, found again because the repair did not come to its end, are kept once.
+    """
+    newest = device.disk.paths.private_dir / "drift.patch"
+    files = [newest, *(newest.with_name(f"{newest.name}.{n}") for n in range(1, KEPT_PATCHES))]
+    with atomic.disk_errors(newest):
+        if newest.exists() and newest.read_bytes() == patch:
+            return
+        for older, newer in zip(files[:0:-1], files[-2::-1], strict=True):
+            if newer.exists():
+                atomic.rename(newer, older, replace=True)
+    atomic.write_file(newest, patch, mode=0o600)
 
 
 def _recall(device: Device, live: str | None, progress: Progress) -> None:
@@ -107,6 +148,10 @@ def _recall(device: Device, live: str | None, progress: Progress) -> None:
         return
     device.source.fetch(Offer(known.commit, ""), progress)
     device.disk.objects.keep(known.id, known.commit)
+    tree = device.disk.objects.tree_of(known.commit)
+    if tree != known.tree:  # the database was lost as well, and rebuilt without the content
+        with device.disk.database.transaction() as transaction:
+            records.save_release(transaction, replace(known, tree=tree))
     _log.info("content of the live release fetched again", release=known.id)
 
 

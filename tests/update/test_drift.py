@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from device import Drive, Machine
 
 from ota_agent.config import Drift as DriftConfig
-from ota_agent.errors import SourceUnreachable, Stopped
+from ota_agent.errors import DiskFault, SourceUnreachable, Stopped
 from ota_agent.store.outbox import Outbox
+from ota_agent.store.releases import ReleaseStore
 from ota_agent.update import drift
 from ota_agent.update.drift import DEADLINE_S, INTERVAL_S, DriftWatch, KeptTree, look
 
@@ -143,6 +146,33 @@ def test_local_edit_is_kept_aside_before_it_is_undone(start: Callable[..., Machi
     assert patch.stat().st_mode & 0o777 == 0o600
 
 
+def test_second_repair_keeps_what_the_first_one_undid(start: Callable[..., Machine]) -> None:
+    machine = start("repair")
+    for number in range(7):
+        edit(machine, "app.py", b"edit %d\n" % number)
+        scan(machine)
+
+    newest = machine.paths.private_dir / "drift.patch"
+    kept = sorted(machine.paths.private_dir.glob("drift.patch*"))
+    assert kept == [newest, *(newest.with_name(f"drift.patch.{n}") for n in (1, 2, 3, 4))]
+    for number, file in zip((6, 5, 4, 3, 2), kept, strict=True):
+        assert b"+edit %d" % number in file.read_bytes()
+
+
+def test_repair_that_fails_again_and_again_keeps_the_edit_once(
+    start: Callable[..., Machine],
+) -> None:
+    machine = start("repair")
+    edit(machine, "app.py", b"tuned\n")
+    failing = mock.patch.object(ReleaseStore, "mend", side_effect=DiskFault("the disk failed"))
+    for _ in range(2):
+        with failing, pytest.raises(DiskFault):
+            scan(machine)
+
+    kept = [file.name for file in machine.paths.private_dir.glob("drift.patch*")]
+    assert kept == ["drift.patch"]
+
+
 def test_permissions_are_repaired_and_named_in_what_is_kept_aside(
     start: Callable[..., Machine],
 ) -> None:
@@ -195,6 +225,74 @@ def test_many_differing_files_are_reported_in_part(start: Callable[..., Machine]
     shown = found(machine)
     assert isinstance(shown, dict)
     assert len(shown["files"]) == 120
+
+
+# --- the previous tree ----------------------------------------------------------------------------
+
+
+def go_on(machine: Machine) -> Path:
+    """Make the live release the previous one, with an edit in a file of its own."""
+    machine.publish({**FILES, "app.py": b"print(2)\n"})
+    machine.update()
+    previous = machine.disk.releases.previous()
+    assert previous is not None
+    tree = machine.paths.release_dir(previous)
+    (tree / "app.py").chmod(0o644)
+    (tree / "app.py").write_bytes(b"hacked\n")
+    return tree
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = map(json.loads, capsys.readouterr().err.splitlines())
+    return [line["event"] for line in lines if line["event"].startswith("previous tree")]
+
+
+def test_previous_tree_is_repaired_in_the_background_without_an_event(
+    start: Callable[..., Machine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = start("repair")
+    tree = go_on(machine)
+    scan(machine)
+    scan(machine)
+
+    assert (tree / "app.py").read_bytes() == FILES["app.py"]
+    assert found(machine) == {"files": [], "checked_at": AT}
+    assert events(machine) == []
+    assert not (machine.paths.private_dir / "drift.patch").exists()
+    assert said(capsys) == ["previous tree repaired"]
+
+
+def test_previous_tree_that_differs_is_told_once_where_nothing_is_repaired(
+    start: Callable[..., Machine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = start()
+    tree = go_on(machine)
+    scan(machine)
+    scan(machine)
+
+    assert (tree / "app.py").read_bytes() == b"hacked\n"
+    assert found(machine) == {"files": [], "checked_at": AT}
+    assert events(machine) == []
+    assert said(capsys) == ["previous tree differs from its release"]
+
+    (tree / "app.py").write_bytes(FILES["app.py"])
+    (tree / "app.py").chmod(0o444)
+    scan(machine)
+    assert machine.disk.database.get(drift.PREVIOUS_STATE) is None
+    assert said(capsys) == []
+
+
+def test_previous_tree_whose_content_nobody_knows_is_left_alone(
+    start: Callable[..., Machine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = start("repair")
+    tree = go_on(machine)
+    machine.objects.set_aside()
+    for _ in range(3):
+        scan(machine)  # the first fetches what is live
+
+    assert (tree / "app.py").read_bytes() == b"hacked\n"
+    assert said(capsys) == []
 
 
 # --- an object store that was lost ----------------------------------------------------------------
