@@ -105,6 +105,13 @@ class Deployment:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """Name the release for people: by its id, before that by its tag or branch."""
+        commit = self.commit[:12]
+        named = f"{self.ref.split('/', 2)[-1]} (commit {commit})" if self.ref else commit
+        return self.release or named
+
+    @property
     def ending(self) -> Phase | None:
         """How it ended, None while it is in flight."""
         return self.phase if self.phase.is_ending else None

@@ -88,6 +88,16 @@ class Journal:
         )
         return [(_deployment(row), Phase(row["last_phase"])) for row in rows]
 
+    def commits_of(self, name: str) -> set[str]:
+        """Give the commits that were taken up under this tag, branch or version."""
+        rows = self._database.rows(
+            "SELECT DISTINCT commit_id FROM deployments WHERE ref IN (?, ?) OR version = ?",
+            f"refs/tags/{name}",
+            f"refs/heads/{name}",
+            name.removeprefix("v"),
+        )
+        return {row["commit_id"] for row in rows}
+
     def last_phase(self, deployment: Deployment) -> Phase:
         """Give the last phase of a deployment that was no ending."""
         rows = self._database.rows("SELECT last_phase FROM deployments WHERE id = ?", deployment.id)

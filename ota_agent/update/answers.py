@@ -48,7 +48,7 @@ def of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Ou
     data: dict[str, Any] = {
         "deployment": history.as_json(deployment, last_phase or deployment.phase)
     }
-    name = deployment.release or deployment.commit[:12]
+    name = deployment.name
     if deployment.phase is Phase.SUCCEEDED:
         return Outcome(Exit.DONE, f"{name} is live", data)
     error = deployment.error
@@ -61,7 +61,7 @@ def of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Ou
 
 def left(deployment: Deployment) -> Outcome:
     """Tell that the agent ended before a deployment did."""
-    name = deployment.release or deployment.commit[:12]
+    name = deployment.name
     return Outcome(
         Exit.NO_AGENT,
         f"the {deployment.kind} to {name} was begun as {deployment.id};"

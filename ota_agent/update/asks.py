@@ -165,9 +165,8 @@ class Asks:
         """Lift what speaks against a release."""
         name = str(pending.command.args.get("release", ""))
         found = find_refused(self._device, name)
-        if not found:
-            text = f"{name} is not in quarantine and nothing holds it back"
-            self._answer(pending, Outcome(Exit.REFUSED, text))
+        if isinstance(found, Outcome):
+            self._answer(pending, found)
             return
         self._manager.forgive(found)
         text = f"{', '.join(sorted(set(found.values())))} may be tried again"

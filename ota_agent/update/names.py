@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ota_agent.model.release import Release
     from ota_agent.update.device import Device
 
-MIN_DIGITS = 6
+MIN_DIGITS = 4
+MIN_ID = 6
 
 
 def find_kept(device: Device, name: str | None) -> str | Outcome:
@@ -45,19 +46,29 @@ def find_kept(device: Device, name: str | None) -> str | Outcome:
     return target.id
 
 
-def find_refused(device: Device, name: str) -> dict[str, str]:
-    """Find what speaks against the releases meant: tree (or commit, before it was read) to name."""
+def find_refused(device: Device, name: str) -> dict[str, str] | Outcome:
+    """Find what speaks against the releases meant: tree (or commit, before it was read) to name.
+
+    Gives an outcome instead where there is nothing, or where the digits begin several commits.
+    """
     database = device.disk.database
-    found = {
-        tree: entry.release
-        for tree, entry in records.quarantine(database).items()
-        if name == entry.release
-        or any(_begins(commit, name) for commit in (tree, *entry.commits))
-        or entry.release.rsplit("-", 2)[0] == name.removeprefix("v")
-    }
+    commits = device.disk.journal.commits_of(name)
+    found, begun = {}, set()
+    for tree, entry in records.quarantine(database).items():
+        digits = {known for known in (tree, *entry.commits) if _begins(known, name)}
+        is_named = name == entry.release or not commits.isdisjoint(entry.commits)
+        if digits or is_named or entry.release.rsplit("-", 2)[0] == name.removeprefix("v"):
+            found[tree] = entry.release
+            begun |= digits
     for commit in records.failures(database):
-        if _begins(commit, name):
+        if _begins(commit, name) or commit in commits:
             found[commit] = commit[:12]
+            begun |= {commit} if _begins(commit, name) else set()
+    if len(begun) > 1:
+        text = f"{name} begins several commits: {', '.join(sorted(begun))}"
+        return Outcome(Exit.REFUSED, text)
+    if not found:
+        return Outcome(Exit.REFUSED, f"{name} is not in quarantine and nothing holds it back")
     return found
 
 
@@ -68,7 +79,7 @@ def is_meant(release: Release, name: str) -> bool:
         name == release.id
         or version == release.version
         or _begins(release.commit, name)
-        or (len(name) >= MIN_DIGITS and release.id.startswith(name))
+        or (len(name) >= MIN_ID and release.id.startswith(name))
     )
 
 

@@ -21,6 +21,7 @@ from ota_agent.errors import (
 )
 from ota_agent.model.deployment import Deployment, Kind, Phase
 from ota_agent.model.moment import maybe_text
+from ota_agent.model.release import release_id
 from ota_agent.model.trust import Entry, Mark
 from ota_agent.store import records, space
 from ota_agent.store.records import Failures
@@ -64,9 +65,9 @@ class Verdicts:
         if deployment.kind is Kind.ROLLBACK:
             changes += self._leave_by_hand(deployment)
         else:
-            mark = Mark(deployment.commit, deployment.version if deployment.ref else None)
             project = deployment.notes.get("project", self._device.source.project)
             channel = deployment.notes.get("channel", self._device.channel)
+            mark = self._mark(deployment, project, channel)
             changes.append(
                 lambda transaction: records.set_mark(transaction, project, channel, mark)
             )
@@ -131,10 +132,18 @@ class Verdicts:
                 records.lift_quarantine(transaction, key)
                 records.forgive(transaction, commit=key, tree=key)
                 records.add_event(transaction, "release.lifted", now, {"release": name})
-        self._memory.remember_lift()
+        self._memory.remember_lift(refused)
 
     def _is_spared(self, deployment: Deployment) -> bool:
         return flow.is_spared(deployment, has_succeeded_here=self._has_succeeded(deployment))
+
+    def _mark(self, deployment: Deployment, project: str, channel: str) -> Mark:
+        """Raise the mark to a deployment; what its version is called is not forgotten."""
+        known = records.marks(self._device.disk.database).get((project, channel))
+        version = deployment.version
+        if version is None and known is not None and known.commit == deployment.commit:
+            version = known.version
+        return Mark(deployment.commit, version)
 
     def _has_succeeded(self, deployment: Deployment) -> bool:
         known = self._device.release(deployment.release)
@@ -154,7 +163,7 @@ class Verdicts:
         # the commit stands for the content, or it would be fetched again at once, for ever.
         return self._quarantine_content(
             deployment.tree or deployment.commit,
-            deployment.release or deployment.commit[:12],
+            deployment.release or _would_be(deployment),
             deployment.commit,
             error,
             attempts,
@@ -195,3 +204,13 @@ class Verdicts:
             not_before=maybe_text(failures.not_before), wasted_bytes=failures.wasted_bytes,
         )  # fmt: skip
         return [lambda transaction: records.set_failures(transaction, deployment.commit, failures)]
+
+
+def _would_be(deployment: Deployment) -> str:
+    """Name what was refused before it had an id: by it a person finds it, and lifts it."""
+    return release_id(
+        version=deployment.version,
+        ref=deployment.ref,
+        commit=deployment.commit,
+        tree=deployment.tree or deployment.commit,
+    )

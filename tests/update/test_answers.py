@@ -89,11 +89,11 @@ def test_deployment_that_failed_says_how_and_why(phase: Phase, text: str) -> Non
     )
 
 
-def test_deployment_that_read_nothing_is_named_by_its_commit() -> None:
+def test_deployment_that_read_nothing_is_named_by_its_tag_and_commit() -> None:
     ended = replace(ENDED, phase=Phase.ABANDONED, release=None)
     outcome = answers.of_deployment(ended)
 
-    assert outcome.text == "cccccccccccc was abandoned"
+    assert outcome.text == "v1.1.0 (commit cccccccccccc) was abandoned"
     assert outcome.data.keys() == {"deployment"}
 
 

@@ -6,7 +6,9 @@ import pytest
 from device import Machine
 
 from fakes.clock import BEGIN
+from ota_agent.config import Source
 from ota_agent.model.command import Exit, Outcome
+from ota_agent.model.deployment import Deployment, Kind, Phase
 from ota_agent.model.trust import Entry
 from ota_agent.store import records
 from ota_agent.store.records import Failures
@@ -40,7 +42,7 @@ def deploy(machine: Machine, *versions: str) -> list[str]:
     return ids
 
 
-def refusal(found: str | Outcome) -> tuple[Exit, str]:
+def refusal(found: str | dict[str, str] | Outcome) -> tuple[Exit, str]:
     assert isinstance(found, Outcome)
     return found.exit, found.text
 
@@ -149,7 +151,7 @@ def quarantine(machine: Machine, tree: str, name: str, *commits: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [NAMED, "1.0.0", "v1.0.0", COMMIT, COMMIT[:6], OTHER[:12], TREE, TREE[:6]]
+    "name", [NAMED, "1.0.0", "v1.0.0", COMMIT, COMMIT[:4], OTHER[:12], TREE, TREE[:6]]
 )
 def test_refused_content_is_found_by_everything_that_names_it(machine: Machine, name: str) -> None:
     quarantine(machine, TREE, NAMED, COMMIT, OTHER)
@@ -158,17 +160,71 @@ def test_refused_content_is_found_by_everything_that_names_it(machine: Machine, 
     assert find_refused(machine.device, name) == {TREE: NAMED}
 
 
-@pytest.mark.parametrize("name", ["", "1", "1.0", "c" * 5, "9.9.9", "aaaaaa"])
+@pytest.mark.parametrize("name", ["", "1", "1.0", "c" * 3, "9.9.9", "aaaaaa"])
 def test_what_names_nothing_lifts_nothing(machine: Machine, name: str) -> None:
     quarantine(machine, TREE, NAMED, COMMIT)
 
-    assert find_refused(machine.device, name) == {}
+    assert refusal(find_refused(machine.device, name))[0] is Exit.REFUSED
+
+
+def test_digits_that_begin_several_refused_commits_lift_none(machine: Machine) -> None:
+    quarantine(machine, TREE, NAMED, "c" * 40)
+    quarantine(machine, "8" * 40, "2.0.0-bbbbbb-cccccccccccd", "c" * 39 + "d")
+
+    code, text = refusal(find_refused(machine.device, "cccccc"))
+
+    assert code is Exit.REFUSED
+    assert "begins several commits" in text
+
+
+@pytest.mark.parametrize("name", ["v1.0.0", "1.0.0", "the digits"])
+def test_hint_names_a_command_that_lifts_what_was_refused_before_it_had_an_id(
+    machine: Machine, name: str
+) -> None:
+    offer = machine.source.publish_tag("v1.0.0", {"ota.toml": b"no manifest"})
+    machine.config["source"] = Source(
+        type="git",
+        url="https://git.example.com/fw.git",
+        channel="tag:*",  # type: ignore[arg-type]  # as text
+    )
+    machine.power_off()
+    machine.start()
+    ended = machine.update()
+    assert (ended.phase, ended.release) == (Phase.ABANDONED, None)
+    (entry,) = records.quarantine(machine.disk.database).values()
+    assert entry.release.startswith("1.0.0-")
+
+    found = find_refused(machine.device, offer.commit[:6] if name == "the digits" else name)
+
+    assert isinstance(found, dict)
+    assert list(found.values()) == [entry.release]
+
+
+@pytest.mark.parametrize("name", ["feature/x", "0.9.0"])
+def test_refused_commit_is_found_by_the_name_that_it_had_once(machine: Machine, name: str) -> None:
+    begun = machine.disk.journal.begin(
+        Deployment(
+            id="",
+            kind=Kind.UPDATE,
+            commit=COMMIT,
+            ref="refs/heads/feature/x",
+            phase=Phase.FETCH,
+            started_at=BEGIN,
+            entered_at=BEGIN,
+            version="0.9.0",
+        )
+    )
+    quarantine(machine, TREE, NAMED, begun.commit)
+    with machine.disk.database.transaction() as transaction:
+        records.set_failures(transaction, COMMIT, Failures(3, BEGIN, 0, "source.unreachable", None))
+
+    assert find_refused(machine.device, name) == {TREE: NAMED, COMMIT: COMMIT[:12]}
 
 
 def test_version_does_not_lift_its_pre_release(machine: Machine) -> None:
     quarantine(machine, TREE, "1.0.0-rc.1-aaaaaa-cccccccccccc", COMMIT)
 
-    assert find_refused(machine.device, "1.0.0") == {}
+    assert refusal(find_refused(machine.device, "1.0.0"))[0] is Exit.REFUSED
     assert list(find_refused(machine.device, "1.0.0-rc.1")) == [TREE]
 
 
