@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+_Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
@@ -49,6 +50,7 @@ class Unproven:
     release: str
     tree: str
     deployment: str
+    commit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ class Trust:
     Attributes:
         epoch: of the database that wrote it; empty when nothing was ever written.
         quarantine: by git tree hash.
-        marks: by project and channel, one space between them.
+        marks: by project and channel.
         project_pin: the project's stable identity at first contact.
 
     """
 
     epoch: str = ""
     quarantine: Mapping[str, Entry] = field(default_factory=dict)
-    marks: Mapping[str, Mark] = field(default_factory=dict)
+    marks: Mapping[tuple[str, str], Mark] = field(default_factory=dict)
     project_pin: str | None = None
     unproven: Unproven | None = None
 
@@ -86,8 +88,8 @@ def stricter(a: Trust, b: Trust) -> Trust:
 
 
 def _union(
-    a: Mapping[str, _Value], b: Mapping[str, _Value], both: Callable[[_Value, _Value], _Value]
-) -> dict[str, _Value]:
+    a: Mapping[_Key, _Value], b: Mapping[_Key, _Value], both: Callable[[_Value, _Value], _Value]
+) -> dict[_Key, _Value]:
     return {
         **a,
         **{key: both(a[key], value) if key in a else value for key, value in b.items()},

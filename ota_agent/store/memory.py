@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from ota_agent.model.trust import Entry, Trust, Unproven, stricter
 from ota_agent.store import records
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ota_agent.model.deployment import Deployment
     from ota_agent.store.database import Database
     from ota_agent.store.trust import TrustFile, TrustReading
@@ -21,6 +24,8 @@ class Memory:
         """Mirror `database` into `file`."""
         self._database = database
         self._file = file
+        # The loop lifts a refusal while a worker adds one: each must see what the other wrote.
+        self._lock = threading.Lock()
 
     def reconcile(self) -> TrustReading:
         """At start: let the stricter of the two hold, in both; gives what the file knew.
@@ -36,48 +41,60 @@ class Memory:
         with self._database.transaction() as transaction:
             for tree, entry in both.quarantine.items():
                 records.add_quarantine(transaction, tree, entry)
-            for key, mark in both.marks.items():
-                project, _, channel = key.partition(" ")
+            for (project, channel), mark in both.marks.items():
                 records.set_mark(transaction, project, channel, mark)
         return known
 
     def remember(self) -> None:
         """Write what the database holds now: the live release has proved itself, or is gone."""
-        self._file.write(self._trust())
+        with self._lock:
+            self._file.write(self._trust())
 
-    def remember_lift(self) -> None:
-        """Write what the database holds, after a transaction that lifted a refusal."""
-        self._file.write(replace(self._trust(), unproven=self._file.read().trust.unproven))
+    def remember_lift(self, lifted: Collection[str]) -> None:
+        """Write what the database holds, after a transaction that lifted these refusals.
+
+        A refusal that is written here, and whose transaction is still to come, stays.
+        """
+        with self._lock:
+            known, ours = self._file.read().trust, self._trust()
+            others = {tree: e for tree, e in known.quarantine.items() if tree not in lifted}
+            refused = {**others, **ours.quarantine}
+            self._file.write(replace(ours, quarantine=refused, unproven=known.unproven))
 
     def catch_up(self, *, is_unproven: bool) -> None:
         """At start: write what a power cut kept from being written, if there is anything.
 
         `is_unproven`: a deployment is in flight whose release may be live.
         """
-        known = self._file.read().trust
-        now = replace(self._trust(), unproven=known.unproven if is_unproven else None)
-        if now != known:
-            self._file.write(now)
+        with self._lock:
+            known = self._file.read().trust
+            now = replace(self._trust(), unproven=known.unproven if is_unproven else None)
+            if now != known:
+                self._file.write(now)
 
     def remember_refusal(self, tree: str, entry: Entry) -> None:
         """Write a refusal before the transaction that makes it."""
-        trust = self._trust()
-        # A live release that is refused is not proven by that: a lost database must know both.
-        unproven = self._file.read().trust.unproven
-        refused = {**trust.quarantine, tree: entry}
-        self._file.write(replace(trust, quarantine=refused, unproven=unproven))
+        with self._lock:
+            trust = self._trust()
+            # A live release that is refused is not proven by that: a lost database must know both.
+            unproven = self._file.read().trust.unproven
+            refused = {**trust.quarantine, tree: entry}
+            self._file.write(replace(trust, quarantine=refused, unproven=unproven))
 
     def remember_unproven(self, deployment: Deployment) -> None:
         """Write that what goes live next has not proved itself."""
-        unproven = Unproven(deployment.release or "", deployment.tree or "", deployment.backup)
-        self._file.write(replace(self._trust(), unproven=unproven))
+        unproven = Unproven(
+            release=deployment.release or "",
+            tree=deployment.tree or "",
+            deployment=deployment.backup,
+            commit=deployment.commit,
+        )
+        with self._lock:
+            self._file.write(replace(self._trust(), unproven=unproven))
 
     def _trust(self) -> Trust:
         return Trust(
             epoch=self._database.epoch,
             quarantine=records.quarantine(self._database),
-            marks={
-                f"{project} {channel}": mark
-                for (project, channel), mark in records.marks(self._database).items()
-            },
+            marks=records.marks(self._database),
         )

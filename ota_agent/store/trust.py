@@ -112,7 +112,10 @@ def _pack(copy: _Copy) -> bytes:
             tree: {**asdict(entry), "at": to_text(entry.at)}
             for tree, entry in trust.quarantine.items()
         },
-        "marks": {key: asdict(mark) for key, mark in trust.marks.items()},
+        "marks": [
+            {"project": project, "channel": channel, **asdict(mark)}
+            for (project, channel), mark in trust.marks.items()
+        ],
         "project_pin": trust.project_pin,
         "unproven": None if trust.unproven is None else asdict(trust.unproven),
     }
@@ -136,8 +139,8 @@ def _unpack(whole: Mapping[str, Any]) -> _Copy:
             epoch=body["epoch"],
             quarantine={tree: _entry(entry) for tree, entry in body["quarantine"].items()},
             marks={
-                key: Mark(commit=mark["commit"], version=mark["version"])
-                for key, mark in body["marks"].items()
+                (mark["project"], mark["channel"]): Mark(mark["commit"], mark["version"])
+                for mark in body["marks"]
             },
             project_pin=body["project_pin"],
             unproven=None
@@ -146,6 +149,7 @@ def _unpack(whole: Mapping[str, Any]) -> _Copy:
                 release=unproven["release"],
                 tree=unproven["tree"],
                 deployment=unproven["deployment"],
+                commit=unproven["commit"],
             ),
         ),
     )

@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 _log = log.get_logger(__name__)
 
 LAST_GOOD = "last_good"
+NO_TREE = "0" * 40  # no content has this hash
 
 
 def recover(device: Device, memory: Memory) -> None:
     """Agree on what is refused, and let go what a power cut kept from being let go.
 
-    After a lost database rebuild what the disk still tells. The live release is taken for good
+    After a lost database, or one that does not know what is live, rebuild what the disk still
+    tells, with the object store or without it. The live release is taken for good
     unless trust.json says that it had not proved itself: then it is a deployment that went down in
     CONFIRM, or on its way back when it is refused already.
     """
     reading = memory.reconcile()
     if reading.lost:
         _log.error("trust.json is damaged in both copies: quarantine may have been forgotten")
-    if reading.trust.epoch in {"", device.disk.database.epoch}:
+    live = device.disk.releases.live()
+    is_known = live is None or device.release(live) is not None
+    if is_known and reading.trust.epoch in {"", device.disk.database.epoch}:
         _catch_up(device, memory)
     else:
         _rebuild(device, memory, reading.trust)
@@ -56,21 +60,23 @@ def _catch_up(device: Device, memory: Memory) -> None:
 def _rebuild(device: Device, memory: Memory, known: Trust) -> None:
     database = device.disk.database
     _log.error("the database was lost; releases, quarantine and marks are known from the disk")
-    for release, commit in device.disk.objects.held().items():
-        if device.disk.releases.is_sealed(release):
-            _remember_release(device, release, commit)
+    held = device.disk.objects.held()
+    for release in device.disk.releases.kept():
+        if release in held:
+            _remember_release(device, release, held[release])
+        if device.release(release) is None:
+            _remember_tree(device, release, known)
     live = device.release(device.disk.releases.live())
     now = device.clock.now()
-    with database.transaction() as transaction:
-        records.add_event(transaction, "device.database_lost", now, {"epoch": known.epoch})
-    if live is None:
-        memory.remember()
-        return
-    if known.unproven is None or known.unproven.release != live.id:
+    if known.epoch != database.epoch:
         with database.transaction() as transaction:
-            records.save_release(transaction, replace(live, live_at=now, succeeded_at=now))
-            records.put_state(transaction, LAST_GOOD, live.id)
-        memory.remember()
+            records.add_event(transaction, "device.database_lost", now, {"epoch": known.epoch})
+    if live is None or known.unproven is None or known.unproven.release != live.id:
+        if live is not None:
+            with database.transaction() as transaction:
+                records.save_release(transaction, replace(live, live_at=now, succeeded_at=now))
+                records.put_state(transaction, LAST_GOOD, live.id)
+        _catch_up(device, memory)
         return
     begun = device.disk.journal.in_flight()  # None, unless a crash came before the last line
     if begun is None:
@@ -132,6 +138,45 @@ def _remember_release(device: Device, release: str, commit: str) -> None:
         size_bytes=sum(entry.size_bytes for entry in entries),
         staged_at=device.clock.now(),
     )
+    _save(device, found)
+
+
+def _remember_tree(device: Device, release: str, known: Trust) -> None:
+    """Know a release by its tree and by trust.json, where the object store was lost as well."""
+    unproven = known.unproven
+    if unproven is not None and unproven.release == release:
+        commit, tree = unproven.commit, unproven.tree
+    else:
+        # The hash of the content comes back with the objects, see `drift.look`.
+        commit, tree = _commit_of(release, known), NO_TREE
+    if not commit:
+        _log.warning("release not recognised", release=release)
+        return
+    place, manifest = device.disk.paths.release_dir(release), ""
+    files = [path for path in place.rglob("*") if path.is_symlink() or not path.is_dir()]
+    if place / FILE_NAME in files and not (place / FILE_NAME).is_symlink():
+        manifest = (place / FILE_NAME).read_bytes()[:MAX_BYTES].decode(errors="replace")
+    found = Release(
+        id=release,
+        commit=commit,
+        tree=tree,
+        version=_version_in(release),
+        manifest=manifest,
+        files=len(files),
+        size_bytes=sum(path.lstat().st_size for path in files),
+        staged_at=device.clock.now(),
+    )
+    _save(device, found)
+
+
+def _commit_of(release: str, known: Trust) -> str:
+    """Find the whole commit whose first digits a release's id ends with; empty when unknown."""
+    digits = release.rpartition("-")[2]
+    commits = (mark.commit for mark in known.marks.values())
+    return next((commit for commit in commits if commit.startswith(digits)), "")
+
+
+def _save(device: Device, found: Release) -> None:
     with device.disk.database.transaction() as transaction:
         records.save_release(transaction, found)
 

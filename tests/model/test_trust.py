@@ -19,7 +19,8 @@ def mark(version: str | None, commit: str = "c") -> Mark:
 
 
 def combined(a: Mark, b: Mark) -> Mark:
-    return stricter(Trust(marks={"p tag:*": a}), Trust(marks={"p tag:*": b})).marks["p tag:*"]
+    key = ("p", "tag:*")
+    return stricter(Trust(marks={key: a}), Trust(marks={key: b})).marks[key]
 
 
 def test_refusals_of_both_are_kept() -> None:
@@ -45,7 +46,7 @@ def test_mark_of_a_branch_is_the_newer_memory_s() -> None:
 
 
 def test_mark_that_only_the_older_memory_has_is_kept() -> None:
-    old = Trust(marks={"p branch:main": mark(None)})
+    old = Trust(marks={("p", "branch:main"): mark(None)})
     assert stricter(Trust(), old).marks == old.marks
 
 
@@ -55,7 +56,7 @@ def test_version_that_does_not_read_as_one_gives_way_to_the_newer_memory() -> No
 
 
 def test_release_is_unproven_if_either_says_so() -> None:
-    unproven = Unproven("r", "t", "1-abcdef")
+    unproven = Unproven("r", "t", "1-abcdef", "c")
     assert stricter(Trust(), Trust(unproven=unproven)).unproven == unproven
     assert stricter(Trust(unproven=unproven), Trust()).unproven == unproven
     assert stricter(Trust(), Trust()).unproven is None
@@ -76,9 +77,9 @@ trusts = st.builds(
     Trust,
     epoch=st.sampled_from(["", "e1", "e2"]),
     quarantine=st.dictionaries(st.sampled_from("tuv"), entries),
-    marks=st.dictionaries(st.sampled_from(["p a", "p b"]), marks),
+    marks=st.dictionaries(st.sampled_from([("p", "a"), ("p", "b")]), marks),
     project_pin=st.sampled_from([None, "1", "2"]),
-    unproven=st.sampled_from([None, Unproven("r", "t", "1-abcdef")]),
+    unproven=st.sampled_from([None, Unproven("r", "t", "1-abcdef", "c")]),
 )
 
 

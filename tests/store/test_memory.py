@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -32,7 +33,7 @@ DEPLOYMENT = Deployment(
     tree="t",
     release="2.0-e-f",
 )
-UNPROVEN = Unproven(release="2.0-e-f", tree="t", deployment="7-abcdef")
+UNPROVEN = Unproven(release="2.0-e-f", tree="t", deployment="7-abcdef", commit="c" * 40)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_what_the_database_holds_is_written_to_the_file(
     assert file.read().trust == Trust(
         epoch=database.epoch,
         quarantine={"t": BAD},
-        marks={"git.example.com/fw tag:*": Mark("c", "1.0.0")},
+        marks={("git.example.com/fw", "tag:*"): Mark("c", "1.0.0")},
     )
 
 
@@ -78,7 +79,7 @@ def test_what_was_lost_with_the_database_comes_back_from_the_file(
     known = Trust(
         epoch="an earlier one",
         quarantine={"t": BAD},
-        marks={"p tag:>=1 <2": Mark("c", "1.0.0")},
+        marks={("p q", "tag:>=1 <2"): Mark("c", "1.0.0")},
         unproven=UNPROVEN,
     )
     file.write(known)
@@ -87,7 +88,7 @@ def test_what_was_lost_with_the_database_comes_back_from_the_file(
 
     assert reading.trust == known
     assert records.quarantine(database) == {"t": BAD}
-    assert records.marks(database) == {("p", "tag:>=1 <2"): Mark("c", "1.0.0")}
+    assert records.marks(database) == {("p q", "tag:>=1 <2"): Mark("c", "1.0.0")}
 
 
 def test_the_stricter_of_both_holds(memory: Memory, database: Database, file: TrustFile) -> None:
@@ -101,7 +102,10 @@ def test_the_stricter_of_both_holds(memory: Memory, database: Database, file: Tr
         Trust(
             epoch="x",
             quarantine={"both": seen_again, "file only": WORSE},
-            marks={"p old": Mark("c", "1.0.0"), "p new": Mark("d", "2.0.0")},
+            marks={
+                ("p", "old"): Mark("c", "1.0.0"),
+                ("p", "new"): Mark("d", "2.0.0"),
+            },
         )
     )
 
@@ -193,3 +197,30 @@ def test_lost_file_is_told_and_the_database_still_holds(
 
     assert reading.lost
     assert records.quarantine(database) == {"t": BAD}
+
+
+def test_lift_during_a_refusal_keeps_the_refusal_and_lifts_the_other(
+    memory: Memory, database: Database, file: TrustFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine(database, "lifted", BAD)
+    memory.remember()
+    write, is_writing, may_go_on = file.write, threading.Event(), threading.Event()
+
+    def slowly(trust: Trust) -> None:
+        is_writing.set()
+        may_go_on.wait(20)
+        write(trust)
+
+    monkeypatch.setattr(file, "write", slowly)
+    worker = threading.Thread(target=memory.remember_refusal, args=("new", WORSE))
+    worker.start()
+    is_writing.wait(20)
+    with database.transaction() as transaction:
+        records.lift_quarantine(transaction, "lifted")
+    lift = threading.Thread(target=memory.remember_lift, args=(["lifted"],))
+    lift.start()
+    may_go_on.set()
+    worker.join()
+    lift.join()
+
+    assert file.read().trust.quarantine == {"new": WORSE}

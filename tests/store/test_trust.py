@@ -21,9 +21,12 @@ SECOND = Trust(
     quarantine={
         "tree": Entry("r", "release.probe_failed", "rot: \udcff", ("c1", "c2"), AT, 2),
     },
-    marks={"project tag:*": Mark("c1", "1.0.0"), "project branch:main": Mark("c2", None)},
+    marks={
+        ("a project", "tag:>=1 <2"): Mark("c1", "1.0.0"),
+        ("a project", "branch:main"): Mark("c2", None),
+    },
     project_pin="42",
-    unproven=Unproven("r", "tree", "7-6b3f00"),
+    unproven=Unproven("r", "tree", "7-6b3f00", "c"),
 )
 
 

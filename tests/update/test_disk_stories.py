@@ -144,7 +144,8 @@ def test_release_that_is_good_stays_while_somebody_holds_the_database(machine: M
     machine.disk.database.rows("PRAGMA busy_timeout=10")
     good = machine.publish(release("two"))
     began = machine.begin()
-    enter, waits = machine.disk.journal.enter, []
+    enter = machine.disk.journal.enter
+    waits: list[float] = []
     with closing(sqlite3.connect(machine.paths.database_file, isolation_level=None)) as other:
 
         def entering(deployment: Deployment, phase: Phase, *also: object) -> Deployment:
