@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # A file system whose free space wavers must not set off the same failing deployment each poll.
 GROWTH_BYTES = 1024 * 1024
 FULL_DISK_PAUSE = timedelta(days=1)
+# No pause is longer: a later moment was written while the clock was wrong, and does not bind.
+LONGEST_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +164,11 @@ class Lookout:
     def _not_before(self, facts: dict[str, Facts]) -> dict[str, datetime]:
         """Give, by commit, until when an earlier failure or crash holds it back."""
         now = self._clock.now()
+        latest = now + LONGEST_PAUSE
         found: dict[str, datetime] = {}
         by_tree = records.crash_backoffs(self._database)
         for commit, known in facts.items():
-            if known.tree in by_tree:
+            if known.tree in by_tree and by_tree[known.tree] <= latest:
                 found[commit] = by_tree[known.tree]
         free = space.free(self._database.file.parent).bytes
         for commit, failures in records.failures(self._database).items():
@@ -173,6 +176,6 @@ class Lookout:
             if failures.code == DiskFull.code and failures.free_bytes is not None:
                 has_grown = free >= failures.free_bytes + GROWTH_BYTES
                 until = None if has_grown else now + FULL_DISK_PAUSE
-            if until is not None:
+            if until is not None and until <= latest:
                 found[commit] = max(until, found.get(commit, datetime.min.replace(tzinfo=UTC)))
         return found

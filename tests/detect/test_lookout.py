@@ -176,6 +176,20 @@ def test_commit_that_failed_lately_waits_unless_the_operator_asks(machine: Machi
     assert machine.look() == Candidate(offer, Kind.FIRST)
 
 
+def test_pause_that_was_written_while_the_clock_was_far_ahead_does_not_bind(
+    machine: Machine,
+) -> None:
+    offer = machine.publish(FILES)
+    in_2086 = BEGIN + timedelta(days=60 * 365)
+    with machine.disk.database.transaction() as transaction:
+        failures = Failures(3, in_2086, 0, "source.unreachable", None)
+        records.set_failures(transaction, offer.commit, failures)
+        records.set_attempts(transaction, tree_of(machine, offer), 2, in_2086)
+    remember(machine, offer, Facts(tree_of(machine, offer)))
+
+    assert machine.look() == Candidate(offer, Kind.FIRST)
+
+
 def test_commit_that_failed_once_does_not_wait(machine: Machine) -> None:
     offer = machine.publish(FILES)
     with machine.disk.database.transaction() as transaction:
