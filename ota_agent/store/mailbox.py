@@ -10,6 +10,8 @@ from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.moment import to_text
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from ota_agent.store.database import Database
 
 KEPT_OUTCOMES = 100
@@ -44,16 +46,20 @@ class Mailbox:
             rows = transaction.execute(
                 "UPDATE mailbox SET taken = 1 WHERE taken = 0 RETURNING id, ask, args, asked_by"
             ).fetchall()
+            unknown = [row for row in rows if row["ask"] not in set(Ask)]
+            for row in unknown:  # of a newer command line: it must not cost the others their answer
+                text = f"the running agent does not know the command {row['ask']!r}"
+                _answer(transaction, row["id"], Outcome(Exit.FAILED, text))
         return [
             (row["id"], Command(Ask(row["ask"]), json.loads(row["args"]), row["asked_by"]))
             for row in sorted(rows, key=lambda row: row["id"])
+            if row not in unknown
         ]
 
     def answer(self, number: int, outcome: Outcome) -> None:
         """Leave the outcome for whoever asked."""
-        text = json.dumps({"exit": outcome.exit, "text": outcome.text, "data": dict(outcome.data)})
         with self._database.transaction() as transaction:
-            transaction.execute("UPDATE mailbox SET outcome = ? WHERE id = ?", (text, number))
+            _answer(transaction, number, outcome)
             transaction.execute("DELETE FROM mailbox WHERE id <= ?", (number - KEPT_OUTCOMES,))
 
     def withdraw(self, number: int) -> bool:
@@ -80,3 +86,8 @@ class Mailbox:
             "SELECT id FROM mailbox WHERE taken = 1 AND outcome IS NULL AND id IS NOT ?", but
         ):
             self.answer(row["id"], gone)
+
+
+def _answer(transaction: sqlite3.Connection, number: int, outcome: Outcome) -> None:
+    text = json.dumps({"exit": outcome.exit, "text": outcome.text, "data": dict(outcome.data)})
+    transaction.execute("UPDATE mailbox SET outcome = ? WHERE id = ?", (text, number))

@@ -54,6 +54,19 @@ def test_command_of_another_process_is_taken_once_and_its_outcome_found(
     assert theirs.outcome(number) == DONE
 
 
+def test_command_of_a_newer_command_line_is_answered_and_costs_no_other_its_answer(
+    ours: Mailbox, theirs: Mailbox
+) -> None:
+    unknown = theirs.put(Command("pin"))  # type: ignore[arg-type]  # of another version
+    known = theirs.put(RETRY)
+
+    assert ours.take() == [(known, RETRY)]
+    outcome = theirs.outcome(unknown)
+    assert outcome is not None
+    assert outcome.exit is Exit.FAILED
+    assert "does not know the command 'pin'" in outcome.text
+
+
 def test_commands_are_taken_in_the_order_in_which_they_came(ours: Mailbox, theirs: Mailbox) -> None:
     asks = [Ask.UPDATE, Ask.CHECK, Ask.ROLLBACK, Ask.CHECK]
     numbers = [box.put(Command(ask)) for ask, box in zip(asks, [theirs, ours] * 2, strict=True)]
