@@ -39,9 +39,14 @@ def held(root: Path, relative: str, *, create: bool = False) -> Iterator[Path]:
     *above, name = relative.split("/")
     with ExitStack() as stack:
         with atomic.disk_errors(root / relative):
-            directory = _open(stack, root, None)
+            top = directory = _open(stack, root, None)
             for part in above:
-                directory = _step(stack, directory, part, root / relative, create=create)
+                try:
+                    directory = _step(stack, directory, part, root / relative)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    directory = _make(stack, top, directory, part)
         yield Path(f"/proc/self/fd/{directory}") / name
 
 
@@ -54,12 +59,9 @@ def is_there(root: Path, relative: str) -> bool:
         return False
 
 
-def _step(stack: ExitStack, directory: int, part: str, whole: Path, *, create: bool) -> int:
+def _step(stack: ExitStack, directory: int, part: str, whole: Path) -> int:
     try:
         return _open(stack, part, directory)
-    except FileNotFoundError:
-        if not create:
-            raise
     except OSError as error:
         if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
             raise
@@ -67,18 +69,26 @@ def _step(stack: ExitStack, directory: int, part: str, whole: Path, *, create: b
             f"{whole} cannot be used: {part!r} on the way to it is no directory.",
             hint=f"Make {part!r} a directory of its own, or remove it.",
         ) from error
-    return _make(stack, directory, part)
 
 
-def _make(stack: ExitStack, directory: int, part: str) -> int:
-    """Make a directory that has its mode, whatever the umask, from the moment it has its name."""
-    above = Path(f"/proc/self/fd/{directory}")
+def _make(stack: ExitStack, top: int, directory: int, part: str) -> int:
+    """Make a directory that has its mode, whatever the umask, from the moment it has its name.
+
+    It is made at the top: there the next start removes what a crash left, and nowhere below.
+    """
     with suppress(FileExistsError):  # left by a crash, and as good as new
-        os.mkdir(UNNAMED, 0o700, dir_fd=directory)
-    made = _open(stack, UNNAMED, directory)
-    os.fchmod(made, DIR_MODE)
-    os.fsync(made)
-    atomic.rename(above / UNNAMED, above / part)
+        os.mkdir(UNNAMED, 0o700, dir_fd=top)
+    try:
+        made = _open(stack, UNNAMED, top)
+        os.fchmod(made, DIR_MODE)
+        os.fsync(made)
+        atomic.rename(
+            Path(f"/proc/self/fd/{top}") / UNNAMED, Path(f"/proc/self/fd/{directory}") / part
+        )
+    except BaseException:
+        with suppress(OSError):  # the first failure is the one to tell
+            os.rmdir(UNNAMED, dir_fd=top)
+        raise
     return made
 
 

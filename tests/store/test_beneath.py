@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from itertools import count
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from cutting import cut_after
 
-from ota_agent.errors import DiskFault, WorkDirUnusable
+from ota_agent.errors import DiskFault, DiskFull, WorkDirUnusable
 from ota_agent.store import atomic
 from ota_agent.store.beneath import held, is_there
 
@@ -89,8 +90,21 @@ def test_power_cut_leaves_no_directory_with_a_wrong_mode(tmp_path: Path) -> None
             pass
         named = [path for path in root.rglob("*") if not path.name.startswith(".")]
         assert {path.stat().st_mode & 0o7777 for path in named} <= {0o755}
+        # Further down nobody would look for it.
+        assert all(path.parent == root for path in root.rglob(".*"))
         with held(root, "a/b/c", create=True) as path:
             path.touch()
         assert sorted(path.name for path in root.rglob("*")) == ["a", "b", "c"]
         if not cut.was_cut:
             break
+
+
+def test_full_disk_leaves_no_litter_on_the_way(root: Path) -> None:
+    (root / "var").mkdir()
+    with (
+        mock.patch.object(atomic, "rename", side_effect=DiskFull("no space left")),
+        pytest.raises(DiskFull),
+        held(root, "var/lib/app", create=True),
+    ):
+        pass
+    assert sorted(path.name for path in root.rglob("*")) == ["var"]
