@@ -192,8 +192,9 @@ class Daemon:
         pytest.fail(str(self.status()))
 
     def is_quiet(self) -> bool:
-        """Whether nobody is at work: whom time passes by is overdue."""
-        return self.agent._workers() == []
+        """Whether nobody is at work: who is, must not be overdue when time passes."""
+        workers = (self.agent._poller.worker, self.agent._drift.worker, self.agent._flight.worker)
+        return workers == (None, None, None)
 
     @property
     def source_state(self) -> str | None:
@@ -558,6 +559,54 @@ def test_command_that_an_earlier_agent_left_is_answered(daemon: Daemon, machine:
     assert "ask again" in outcome.text
 
 
+def test_one_shot_agent_finishes_the_rollback_that_it_took_up(
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.publish(GOOD)
+    run_once(daemon)
+    machine.publish(BETTER)
+    agent = daemon.build()
+    barrier = Barrier(monkeypatch, Phase.COMMIT)
+    numbers: list[int] = []
+
+    def ask() -> None:
+        barrier.meet()
+        numbers.append(daemon.leave(Ask.ROLLBACK))
+        daemon.signal(signal.SIGUSR1)
+        barrier.go_on.set()
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    own = agent.run_once()
+    asker.join(PATIENCE_S)
+
+    assert own.exit is Exit.DONE
+    told = daemon.mailbox.outcome(numbers[0])
+    assert told is not None or daemon.mailbox.withdraw(numbers[0])
+    assert daemon.in_flight is None
+    agent.close()
+
+
+def test_rollback_asked_again_after_a_stop_is_done_once(daemon: Daemon, machine: Machine) -> None:
+    machine.publish(GOOD)
+    run_once(daemon)
+    first = machine.live
+    machine.publish(BETTER)
+    run_once(daemon)
+    machine.start()
+    begun = machine.manager.begin_rollback(first or "", {"allow_again": False, "with_data": False})
+    machine.stop()
+
+    agent = daemon.build()
+    outcome = agent.execute(Command(Ask.ROLLBACK))
+
+    assert outcome.exit is Exit.DONE
+    assert outcome.data["deployment"]["deployment"] == begun.id
+    assert machine.live == first
+    assert len(daemon.history) == 3
+    agent.close()
+
+
 # --- waiting --------------------------------------------------------------------------------------
 
 
@@ -724,8 +773,9 @@ def test_bug_in_a_poll_is_survived(
 
 
 def test_disk_that_takes_no_record_ends_neither_the_loop_nor_the_deployment_that_waits(
-    daemon: Daemon, machine: Machine
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ota_agent.update.manager.JOURNAL_RETRY_S", 0.001)
     hold(daemon, machine)
     database = machine.disk.database
     database.rows("PRAGMA query_only=1")

@@ -213,13 +213,14 @@ def test_source_that_answers_does_not_hide_what_a_deployment_failed_with(screen:
 
 
 @pytest.fixture
-def open_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logger._State, "threshold", logger.LEVELS["warning"])
-    monkeypatch.setattr(logger._State, "is_configured", False)
+def open_log() -> Iterator[None]:
+    """Have the log written for this test, and leave one that nobody has set up."""
     handlers = list(logging.getLogger().handlers)
     log.configure("json", "info")
     yield
     logging.getLogger().handlers[:] = handlers
+    logger._State.threshold = logger.LEVELS["warning"]
+    logger._State.is_configured = False
     structlog.reset_defaults()
 
 

@@ -72,7 +72,9 @@ def test_running_agent_carries_out_what_it_is_asked(
 ) -> None:
     publisher.publish(FILES)
     with daemon(config, tmp_path) as process:
-        until(lambda: contents(config.work_dir / "live") == FILES)
+        until(lambda: read_status(config)["last_good"])
+        until(lambda: read_status(config)["deployment"] is None)
+        assert contents(config.work_dir / "live") == FILES
         assert running_agent(config) == process.pid
         commit = publisher.change({"app.py": b"print(2)\n"})
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from trees import contents
 
@@ -20,6 +22,7 @@ from ota_agent.errors import (
     WorkDirUnusable,
 )
 from ota_agent.host import facts
+from ota_agent.log import logger
 from ota_agent.model.command import Exit
 from ota_agent.store.database import Database
 from ota_agent.store.lock import AgentLock
@@ -28,7 +31,7 @@ from ota_agent.wiring import build_agent, check_now, read_history
 from ota_agent.wiring import building as module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ota_agent.model.command import Outcome
@@ -227,6 +230,19 @@ def test_root_runs_the_commands_of_releases_after_two_yeses_only(
     assert module._runs_commands(changed) is runs
 
 
+@pytest.fixture
+def open_log() -> Iterator[None]:
+    """Have the log written for this test, and leave one that nobody has set up."""
+    handlers = list(logging.getLogger().handlers)
+    log.configure("json", "info")
+    yield
+    logging.getLogger().handlers[:] = handlers
+    logger._State.threshold = logger.LEVELS["warning"]
+    logger._State.is_configured = False
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("open_log")
 def test_token_reaches_the_source_and_never_the_log(
     config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
