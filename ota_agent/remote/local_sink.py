@@ -11,12 +11,14 @@ from ota_agent.errors import DeviceError, DiskFault, DiskFull
 from ota_agent.model.report import Directives
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ota_agent.model.report import Report
 
 MAX_EVENTS = 10_000
 _BUSY_S = 10.0
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS heartbeat(
@@ -31,26 +33,45 @@ CREATE TABLE IF NOT EXISTS events(
 class LocalSink:
     """Implements `ports.StatusSink`: the last heartbeat, and the newest events, each once."""
 
-    def __init__(self, file: Path, *, max_events: int = MAX_EVENTS) -> None:
-        """Nothing is touched yet; `file` is made when the first report comes."""
+    def __init__(
+        self, file: Path, *, move_aside: Callable[[Path, Path], None], max_events: int = MAX_EVENTS
+    ) -> None:
+        """Nothing is touched yet; `file` is made when the first report comes.
+
+        `move_aside` gives a damaged one another name, whatever had that before.
+        """
         self._file = file
+        self._move_aside = move_aside
         self._max_events = max_events
 
     def sync(self, report: Report) -> Directives:
-        """Store a report; safe to repeat.
+        """Store a report; safe to repeat. A damaged file is set aside and begun anew.
 
         Raises:
-            DeviceError: the file cannot be written, or is no database.
+            DeviceError: the file cannot be written.
 
         """
         try:
-            # Opened for each report: minutes lie between two, and the agent keeps nothing open.
-            with closing(sqlite3.connect(self._file, timeout=_BUSY_S)) as database:
-                database.executescript(_SCHEMA)
-                with database:
-                    return self._store(database, report)
+            return self._sync(report)
+        except (sqlite3.Error, OSError) as error:
+            if _code(error) not in _DAMAGED:
+                raise _failure(self._file, error) from error
+        for suffix in ("", "-journal"):
+            damaged = self._file.with_name(self._file.name + suffix)
+            if damaged.exists():
+                aside = self._file.with_name(f"{self._file.name}.damaged{suffix}")
+                self._move_aside(damaged, aside)
+        try:
+            return self._sync(report)
         except (sqlite3.Error, OSError) as error:
             raise _failure(self._file, error) from error
+
+    def _sync(self, report: Report) -> Directives:
+        # Opened for each report: minutes lie between two, and the agent keeps nothing open.
+        with closing(sqlite3.connect(self._file, timeout=_BUSY_S)) as database:
+            database.executescript(_SCHEMA)
+            with database:
+                return self._store(database, report)
 
     def _store(self, database: sqlite3.Connection, report: Report) -> Directives:
         database.execute(
@@ -75,9 +96,12 @@ class LocalSink:
         return Directives(max(highest, stored))
 
 
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def _failure(file: Path, error: Exception) -> DeviceError:
     message = f"The report cannot be stored in {file}: {error}."
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+    if _code(error) == sqlite3.SQLITE_FULL:
         return DiskFull(message)
     return DiskFault(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from semver import Version
@@ -152,7 +153,7 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
             display=display,
             board=board,
             heartbeat=Heartbeat(
-                LocalSink(paths.reports_file),
+                LocalSink(paths.reports_file, move_aside=partial(atomic.rename, replace=True)),
                 database,
                 display.picture,
                 config.supabase.sync_interval_s,
