@@ -37,6 +37,7 @@ _log = log.get_logger(__name__)
 
 TICK_S = 1.0  # the wake file, and a mailbox filled by a user who may not signal
 STOP_S = 20.0
+FORCED_STOP_S = 8.0  # longer than a command gets between SIGTERM and SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +117,19 @@ class Agent:
         """End at the next safe point, in bounded time; a phase that is cut short is no crash."""
         self._parts.notifier.stopping()
         reason, workers = Stopped("the agent was asked to end"), self._workers()
-        for worker in workers:
-            worker.end(reason)
-        until = self._clock.monotonic() + STOP_S
-        is_over = not [w for w in workers if not w.join(until - self._clock.monotonic())]
-        if is_over:
+        for timeout_s, is_forced in ((STOP_S, False), (FORCED_STOP_S, True)):
+            for worker in workers:
+                worker.end(reason, forced=is_forced)
+            until = self._clock.monotonic() + timeout_s
+            workers = [w for w in workers if not w.join(until - self._clock.monotonic())]
+        try:
             self._parts.manager.stopped()
-        for worker in workers:
-            worker.end(reason, forced=True)
+        except AgentError as error:
+            _log.warning("stop not written", code=error.code, error=error.message)
         self._parts.display.leave()
         self._parts.heartbeat.stop(timeout_s=5.0)
-        _log.info("agent stopped", clean=is_over)
-        return Exit.DONE if is_over else Exit.FAILED
+        _log.info("agent stopped", hanging=[worker.phase for worker in workers])
+        return Exit.FAILED if workers else Exit.DONE
 
     # --- one turn of the loop --------------------------------------------------------------------
 

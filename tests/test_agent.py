@@ -890,6 +890,7 @@ def test_work_that_hangs_does_not_keep_the_agent_from_ending(
     daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_module, "STOP_S", 0.01)
+    monkeypatch.setattr(agent_module, "FORCED_STOP_S", 0.01)
     barrier = Barrier(monkeypatch, Phase.ACTIVATE)
     machine.publish(GOOD)
     daemon.start()
@@ -900,11 +901,73 @@ def test_work_that_hangs_does_not_keep_the_agent_from_ending(
     assert daemon.end() == Exit.FAILED
     in_flight = daemon.in_flight
     assert in_flight is not None
-    assert not in_flight.clean_stop
+    assert in_flight.clean_stop
     worker = daemon.agent._flight.worker
     assert worker is not None
     barrier.go_on.set()
     assert worker.join(PATIENCE_S)
+
+
+def test_stop_that_has_to_force_a_hook_is_no_crash(
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "STOP_S", 0.01)
+    offer = machine.publish(GOOD)
+    row = flow.FLOW[Phase.ACTIVATE]
+    arrived = threading.Event()
+
+    def lasts(job: Job) -> Deployment:
+        arrived.set()
+        job.progress.wait(FOR_EVER_S)
+        return row.do(job)
+
+    for _ in range(3):
+        monkeypatch.setitem(flow.FLOW, Phase.ACTIVATE, replace(row, do=lasts))
+        arrived.clear()
+        daemon.start()
+        daemon.until(arrived.is_set)
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == Exit.DONE
+        assert machine.attempts(offer.commit) == 0
+
+    monkeypatch.setitem(flow.FLOW, Phase.ACTIVATE, row)
+    daemon.start()
+    daemon.until(lambda: daemon.is_live(offer.commit))
+    assert daemon.history == [("first", "succeeded", None)]
+
+
+def test_stop_beside_a_poll_that_hangs_is_no_crash(
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "STOP_S", 0.01)
+    monkeypatch.setattr(agent_module, "FORCED_STOP_S", 0.01)
+    hold(daemon, machine)
+    goes_on, hangs = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        hangs.set()
+        goes_on.wait(PATIENCE_S)
+
+    monkeypatch.setattr(machine.lookout, "look", hang)
+    daemon.leave(Ask.CHECK)
+    daemon.until(hangs.is_set)
+    daemon.signal(signal.SIGTERM)
+
+    assert daemon.end() == Exit.FAILED
+    in_flight = daemon.in_flight
+    assert in_flight is not None
+    assert in_flight.clean_stop
+    goes_on.set()
+    worker = daemon.agent._poller.worker
+    assert worker is not None
+    assert worker.join(PATIENCE_S)
+
+
+def test_stop_on_a_disk_that_takes_no_record_is_a_stop(daemon: Daemon, machine: Machine) -> None:
+    hold(daemon, machine)
+    machine.disk.database.rows("PRAGMA query_only=1")
+
+    daemon.stop()
 
 
 def test_systemd_hears_nothing_while_a_worker_is_past_all_help(

@@ -77,6 +77,17 @@ class Journal:
                 change(transaction)
         return deployment
 
+    def stopped(self) -> None:
+        """Write a clean stop into the phase that is on disk: a worker that hangs may write it yet.
+
+        A stuck deployment has nothing at work that a stop could cut short.
+        """
+        with self._database.transaction() as transaction:
+            transaction.execute(
+                "UPDATE deployments SET clean_stop = 1 WHERE open = 1 AND phase <> ?",
+                (Phase.STUCK,),
+            )
+
     def note(self, deployment: Deployment, **notes: object) -> Deployment:
         """Leave something for later steps; JSON values."""
         return self.update(replace(deployment, notes={**deployment.notes, **notes}))

@@ -154,12 +154,9 @@ class OTAManager:
         """Turn a deployment that waits, and whose live tree is untouched, towards its end."""
         return self._failed(deployment, flow.FLOW[deployment.phase].failed, Superseded(reason))
 
-    def stopped(self) -> Deployment | None:
+    def stopped(self) -> None:
         """Write that the agent was asked to end: the next start goes on, and counts no crash."""
-        deployment = self._journal.in_flight()
-        if deployment is None or deployment.phase is Phase.STUCK:
-            return deployment
-        return self._journal.update(replace(deployment, clean_stop=True))
+        self._device.disk.ballast.relieve(self._journal.stopped)
 
     def forgive(self, refused: Mapping[str, str]) -> None:
         """Lift what speaks against these trees and commits, see `names.find_refused`."""

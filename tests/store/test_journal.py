@@ -108,6 +108,26 @@ def test_phase_is_on_disk_when_it_begins_and_starts_with_a_clean_slate(
     assert entered.finished_at is None
 
 
+def test_clean_stop_is_written_into_the_phase_that_is_on_disk(journal: Journal) -> None:
+    begun = journal.begin(NEW)
+    journal.enter(begun, Phase.VERIFY)
+
+    journal.stopped()
+
+    found = journal.in_flight()
+    assert found is not None
+    assert (found.phase, found.clean_stop) == (Phase.VERIFY, True)
+
+
+def test_stop_says_nothing_of_what_is_stuck_or_over(journal: Journal) -> None:
+    over = journal.enter(journal.begin(NEW), Phase.ABANDONED)
+    stuck = journal.enter(journal.begin(NEW), Phase.STUCK)
+
+    journal.stopped()
+
+    assert [one for one, _ in journal.history()] == [stuck, over]
+
+
 @pytest.mark.parametrize("ending", sorted(ENDINGS - {Phase.STUCK}))
 def test_ending_closes_the_deployment(journal: Journal, clock: FakeClock, ending: Phase) -> None:
     begun = journal.begin(NEW)
