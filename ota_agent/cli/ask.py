@@ -45,7 +45,7 @@ def check(loaded: Loaded, as_json: bool) -> None:
 @click.option(
     "--accept-deletions",
     is_flag=True,
-    help="Accept a release that is empty, or deletes most of the files.",
+    help="Accept a release that takes away most of the files.",
 )
 @json_option
 @with_config
