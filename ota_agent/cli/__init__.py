@@ -10,9 +10,14 @@ demo      a made-up device with a real agent
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+from contextlib import suppress
 
 from ota_agent.cli.group import ota_agent
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main() -> None:
@@ -20,7 +25,17 @@ def main() -> None:
     # Any package installed beside the agent could hook into the check of its configuration, and
     # looking for such costs a tenth of what `status` may take.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    ota_agent.main(prog_name="ota-agent")
+    try:
+        ota_agent.main(prog_name="ota-agent")
+    except OSError as error:
+        # What fails on a disk names its file, and is translated where it happens.
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        # What is left in the buffer would fail again at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with suppress(OSError):
+            sys.stderr.write(f"error: stdout takes nothing more: {error.strerror}\n")
+        sys.exit(1)
 
 
 __all__ = ["main", "ota_agent"]

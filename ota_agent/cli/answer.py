@@ -22,10 +22,16 @@ def print_json(value: object) -> None:
 
 
 def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
-    """Print an outcome and exit: what went well to stdout, a failure to stderr."""
+    """Print an outcome and exit."""
+    show(outcome, as_json=as_json)
+    click.get_current_context().exit(int(outcome.exit))
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Print an outcome: what went well to stdout, a failure to stderr, JSON to stdout always."""
     is_good = outcome.exit in {Exit.DONE, Exit.NOTHING}
     if as_json:
-        print_json(dict(outcome.data))
+        print_json({"message": outcome.text, "code": None, "hint": None, **outcome.data})
     elif is_good:
         click.echo(outcome.text)
     if not is_good:
@@ -34,4 +40,3 @@ def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
         for key in ("hint", "code"):
             if outcome.data.get(key):
                 click.echo(f"{key}: {outcome.data[key]}", err=True)
-    click.get_current_context().exit(int(outcome.exit))

@@ -10,8 +10,10 @@ import click
 from typing_extensions import override
 
 from ota_agent import __version__
+from ota_agent.cli.answer import show
+from ota_agent.cli.options import AS_JSON
 from ota_agent.errors import AgentError, ConfigError, ReleaseMissing, ReleaseRefused
-from ota_agent.model.command import Exit
+from ota_agent.model.command import Exit, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,16 +44,16 @@ COMMANDS: Mapping[str, str] = {
 class Failure(click.ClickException):
     """An expected failure, as a person and as a script wants it: sentence, remedy, code."""
 
-    def __init__(self, error: AgentError) -> None:
+    def __init__(self, error: AgentError, *, as_json: bool = False) -> None:
         super().__init__(str(error))
-        self.error = error
         self.exit_code = exit_code_of(error)  # type: ignore[misc]  # click reads it from here
+        self._as_json = as_json
+        data = {"code": error.code, "hint": error.hint}
+        self._outcome = Outcome(Exit(self.exit_code), self.message, data)
 
     @override
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {self.message}", file, err=True)
-        click.echo(f"hint: {self.error.hint}", file, err=True)
-        click.echo(f"code: {self.error.code}", file, err=True)
+        show(self._outcome, as_json=self._as_json)
 
 
 class Interrupted(click.ClickException):
@@ -86,7 +88,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AgentError as error:
-            raise Failure(error) from error
+            raise Failure(error, as_json=ctx.meta.get(AS_JSON, False)) from error
         except KeyboardInterrupt as error:
             raise Interrupted("") from error
 

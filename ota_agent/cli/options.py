@@ -11,7 +11,16 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+# Where the context keeps --json for whoever prints a failure.
+AS_JSON = "ota_agent.as_json"
+
+
+def _keep(context: click.Context, _parameter: click.Parameter, given: bool) -> bool:
+    context.meta[AS_JSON] = given
+    return given
+
+
+json_option = click.option("--json", "as_json", is_flag=True, callback=_keep, help="Print JSON.")
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:

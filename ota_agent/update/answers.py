@@ -43,11 +43,9 @@ def failed(error: AgentError) -> Outcome:
     return Outcome(Exit.FAILED, error.message, data)
 
 
-def of_deployment(deployment: Deployment, last_phase: Phase | None = None) -> Outcome:
+def of_deployment(deployment: Deployment, last_phase: Phase) -> Outcome:
     """Give the outcome of a deployment that ended; `last_phase` is the last that was no ending."""
-    data: dict[str, Any] = {
-        "deployment": history.as_json(deployment, last_phase or deployment.phase)
-    }
+    data: dict[str, Any] = {"deployment": history.as_json(deployment, last_phase)}
     name = deployment.name
     if deployment.phase is Phase.SUCCEEDED:
         return Outcome(Exit.DONE, f"{name} is live", data)

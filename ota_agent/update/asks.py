@@ -36,7 +36,7 @@ class Pending:
     command: Command
     number: int | None
     is_new: bool = True
-    last: Deployment | None = None
+    last: tuple[Deployment, Phase] | None = None
     outcome: Outcome | None = None
 
 
@@ -119,8 +119,10 @@ class Asks:
         for pending in self._of(Ask.CHECK, *([Ask.UPDATE] if is_idle else [])):
             last = pending.last
             # What was only refused is nothing to do, the first time as at every later one.
-            is_done = last is not None and not was_refused(last)
-            self._answer(pending, answers.of_deployment(last) if last and is_done else outcome)
+            if last is not None and not was_refused(last[0]):
+                self._answer(pending, answers.of_deployment(*last))
+            else:
+                self._answer(pending, outcome)
 
     def poll_failed(self, error: AgentError) -> None:
         """Answer whom a failing source leaves without one."""
@@ -153,7 +155,7 @@ class Asks:
             self._left = None
         goes_on = not is_own or may_try_another(deployment)
         for pending in self._of(Ask.UPDATE):
-            pending.last = deployment
+            pending.last = deployment, last_phase
             if not goes_on or deployment.phase is Phase.STUCK:
                 self._answer(pending, answers.of_deployment(deployment, last_phase))
         if deployment.phase is Phase.STUCK:

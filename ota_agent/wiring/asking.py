@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ota_agent.host.clock import SystemClock
 from ota_agent.model.command import Ask, Exit, Outcome
@@ -69,10 +69,11 @@ def _unanswered(database: Database, command: Command, number: int) -> Outcome:
 def verify_live(config: Config, report: Callable[[str], None]) -> Outcome:
     """Read the live tree whole and compare it with its release; changes nothing."""
     paths = Paths(config.work_dir)
-    nothing = Outcome(Exit.DONE, f"nothing is live in {paths.work_dir} yet")
+    data: dict[str, Any] = {"release": None, "changed": [], "missing": [], "added": []}
+    nothing = Outcome(Exit.DONE, f"nothing is live in {paths.work_dir} yet", data)
     if not has_database(paths):
         return nothing
-    with closing(Database.open(paths.database_file)) as database:
+    with closing(Database.read(paths.database_file)) as database:
         objects = GitObjects(
             Git(paths.private_dir / "git"), paths.repo_dir, move_aside=atomic.rename
         )
@@ -83,7 +84,7 @@ def verify_live(config: Config, report: Callable[[str], None]) -> Outcome:
         known = records.releases(database).get(live)
         if known is None:
             text = f"{live} cannot be compared: what it holds is not known any more"
-            return Outcome(Exit.FAILED, text, {"release": live})
+            return Outcome(Exit.FAILED, text, data | {"release": live})
         persist = [spec.path for spec in parse_manifest(known.manifest).persist]
         entries = objects.listing(known.tree, Unwatched())
         drift = releases.scan(live, entries, persist, config.drift.ignore, Unwatched())

@@ -103,6 +103,25 @@ def test_failing_command_closes_its_agent(
     assert device.agents[0].closed
 
 
+def test_failure_and_refusal_have_one_json_shape(
+    device: FakeWiring, command: Callable[..., Result]
+) -> None:
+    device.answer = SourceUnreachable("git.example.com does not answer")
+    failed = command("update", "--json")
+    assert json.loads(failed.stdout) == {
+        "message": "git.example.com does not answer",
+        "code": "source.unreachable",
+        "hint": SourceUnreachable.hint,
+    }
+    assert failed.stderr == "error: git.example.com does not answer\n"
+    device.answer = Outcome(Exit.REFUSED, "there is no previous release to go back to")
+    assert json.loads(command("rollback", "--json").stdout) == {
+        "message": "there is no previous release to go back to",
+        "code": None,
+        "hint": None,
+    }
+
+
 def test_release_that_is_not_kept_is_a_refusal(
     device: FakeWiring, command: Callable[..., Result]
 ) -> None:
@@ -132,7 +151,12 @@ def test_outcome_goes_to_the_stream_that_it_belongs_to(
     )
     as_json = command("update", "--json")
     assert as_json.exit_code == code
-    assert json.loads(as_json.stdout) == {"key": 1}
+    assert json.loads(as_json.stdout) == {
+        "message": "so it went",
+        "code": None,
+        "hint": None,
+        "key": 1,
+    }
     assert as_json.stderr == ("error: so it went\n" if is_failure else "")
 
 

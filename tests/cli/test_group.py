@@ -4,18 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 
-from ota_agent import __version__
+from ota_agent import __version__, cli
 from ota_agent.cli.group import COMMANDS, Failure, exit_code_of
 from ota_agent.errors import ConfigError, DatabaseNewer, DiskFull, ReleaseMissing, ReleaseRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -144,3 +144,26 @@ def test_version_imports_no_client_and_no_pydantic() -> None:
     )
     modules = set(json.loads(result.stdout.splitlines()[-1]))
     assert not modules & {"pydantic", "git", "gitlab", "supabase", "structlog", "tenacity"}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("arguments", [["--version"], ["config", "schema"]])
+def test_full_stdout_is_a_sentence_and_no_traceback(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        result = subprocess.run(
+            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert result.returncode == 1
+    assert result.stderr == "error: stdout takes nothing more: No space left on device\n"
+
+
+def test_error_of_the_system_that_is_not_stdouts_stays_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError("a bug")
+
+    monkeypatch.setattr(cli.ota_agent, "main", fail)
+    with pytest.raises(OSError, match="a bug"):
+        cli.main()

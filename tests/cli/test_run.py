@@ -40,7 +40,12 @@ def test_one_round_exits_by_its_last_deployment(
 
 def test_one_round_has_a_json_answer(device: FakeWiring, command: Callable[..., Result]) -> None:
     result = command("run", "--device-id", "kiosk-7", "--once", "--json")
-    assert json.loads(result.stdout) == {"did": "it"}
+    assert json.loads(result.stdout) == {
+        "message": "done",
+        "code": None,
+        "hint": None,
+        "did": "it",
+    }
 
 
 def test_daemon_has_no_json_answer(command: Callable[..., Result]) -> None:

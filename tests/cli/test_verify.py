@@ -25,4 +25,9 @@ def test_differences_are_listed_and_exit_one(
 def test_json_is_the_only_thing_on_stdout(
     device: FakeWiring, command: Callable[..., Result]
 ) -> None:
-    assert json.loads(command("verify", "--json").stdout) == {"did": "it"}
+    assert json.loads(command("verify", "--json").stdout) == {
+        "message": "done",
+        "code": None,
+        "hint": None,
+        "did": "it",
+    }

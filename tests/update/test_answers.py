@@ -78,11 +78,11 @@ def test_deployment_that_succeeded_is_live() -> None:
 def test_deployment_that_failed_says_how_and_why(phase: Phase, text: str) -> None:
     ended = replace(ENDED, phase=phase, error=FAILURE)
 
-    assert answers.of_deployment(ended) == Outcome(
+    assert answers.of_deployment(ended, Phase.COMMIT) == Outcome(
         Exit.FAILED,
         text,
         {
-            "deployment": history.as_json(ended, phase),
+            "deployment": history.as_json(ended, Phase.COMMIT),
             "code": "release.probe_failed",
             "hint": "Correct it.",
         },
@@ -91,7 +91,7 @@ def test_deployment_that_failed_says_how_and_why(phase: Phase, text: str) -> Non
 
 def test_deployment_that_read_nothing_is_named_by_its_tag_and_commit() -> None:
     ended = replace(ENDED, phase=Phase.ABANDONED, release=None)
-    outcome = answers.of_deployment(ended)
+    outcome = answers.of_deployment(ended, Phase.COMMIT)
 
     assert outcome.text == "v1.1.0 (commit cccccccccccc) was abandoned"
     assert outcome.data.keys() == {"deployment"}

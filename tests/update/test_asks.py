@@ -234,6 +234,8 @@ def test_update_goes_on_after_what_an_earlier_life_left_and_counts_it(asks: Asks
     asks.nothing(NOTHING, is_idle=True)
 
     assert answer(update) == (Exit.DONE, "1.1.0-aaaaaa-cccccccccccc is live")
+    assert update.outcome is not None
+    assert update.outcome.data["deployment"]["phase"] == "commit"  # as the history has it
 
 
 def test_device_that_is_stuck_since_an_earlier_life_answers_at_once(asks: Asks) -> None:

@@ -225,7 +225,9 @@ def test_version_does_not_lift_its_pre_release(machine: Machine) -> None:
     quarantine(machine, TREE, "1.0.0-rc.1-aaaaaa-cccccccccccc", COMMIT)
 
     assert refusal(find_refused(machine.device, "1.0.0"))[0] is Exit.REFUSED
-    assert list(find_refused(machine.device, "1.0.0-rc.1")) == [TREE]
+    found = find_refused(machine.device, "1.0.0-rc.1")
+    assert isinstance(found, dict)
+    assert list(found) == [TREE]
 
 
 def test_commit_that_backs_off_is_found_before_its_content_was_read(machine: Machine) -> None:
@@ -241,4 +243,6 @@ def test_content_refused_under_one_name_twice_is_lifted_as_a_whole(machine: Mach
     quarantine(machine, TREE, NAMED, COMMIT)
     quarantine(machine, "8" * 40, "1.0.0-bbbbbb-dddddddddddd", OTHER)
 
-    assert set(find_refused(machine.device, "1.0.0")) == {TREE, "8" * 40}
+    found = find_refused(machine.device, "1.0.0")
+    assert isinstance(found, dict)
+    assert set(found) == {TREE, "8" * 40}
