@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ota_agent import log
 from ota_agent.errors import AgentError
 from ota_agent.model.deployment import Phase
+from ota_agent.store import bounds
 
 if TYPE_CHECKING:
     from ota_agent.ports import Progress
@@ -73,6 +74,7 @@ def _let_go(device: Device) -> None:
     # A tree goes before its ref: the crash between the two must not keep the objects for ever.
     for release in objects.held().keys() - set(device.disk.releases.kept()):
         objects.drop(release)
+    bounds.trim(device.disk.database, device.disk.releases.kept())
 
 
 def _names(device: Device) -> list[str]:
