@@ -58,6 +58,13 @@ class DiskFault(DeviceError):
     hint = "Check the device's storage and its mount options."
 
 
+class DatabaseDamaged(DiskFault):
+    """The database of the agent cannot be read; only a start of the agent sets it aside."""
+
+    code = "device.database_damaged"
+    hint = "Restart the agent: it sets the database aside and goes on, only history is lost."
+
+
 class DatabaseBusy(DiskFault):
     """Another process holds the database of the agent."""
 

@@ -116,13 +116,18 @@ def nothing(drift_mode: str) -> dict[str, Any]:
     }
 
 
+def unknown(release: str) -> dict[str, Any]:
+    """Give what is told of a release of which there is no record."""
+    return {"release": release, "commit": None, "version": None, "since": None}
+
+
 def _release(database: Database, release: str | None) -> dict[str, Any] | None:
     if release is None:
         return None
     known = records.releases(database).get(release)
     if known is None:
         # Its record was lost with the database: the id still ends in the commit's first digits.
-        return {"release": release, "commit": None, "version": None, "since": None}
+        return unknown(release)
     return {
         "release": release,
         "commit": known.commit,

@@ -8,13 +8,14 @@ loses history, never the device.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ota_agent.errors import DatabaseBusy, DatabaseNewer, DiskFault, DiskFull
+from ota_agent.errors import DatabaseBusy, DatabaseDamaged, DatabaseNewer, DiskFault, DiskFull
 from ota_agent.store import atomic
 
 if TYPE_CHECKING:
@@ -72,10 +73,18 @@ _PRIMARY_CODE_MASK = 0xFF  # an extended result code keeps the primary one in it
 class Database:
     """One connection for all threads of the agent, used under one lock."""
 
-    def __init__(self, file: Path, connection: sqlite3.Connection, *, was_lost: bool) -> None:
-        """Use `Database.open`."""
+    def __init__(
+        self,
+        file: Path,
+        connection: sqlite3.Connection,
+        *,
+        was_lost: bool = False,
+        may_write: bool = True,
+    ) -> None:
+        """Use `Database.open` or `Database.read`."""
         self.file = file
         self.was_lost = was_lost
+        self.may_write = may_write
         self._connection = connection
         self._lock = threading.RLock()
 
@@ -108,6 +117,27 @@ class Database:
                 connection = _connect(file)
                 was_lost = True
         return cls(file, connection, was_lost=was_lost)
+
+    @classmethod
+    def read(cls, file: Path) -> Database:
+        """Open the database that is there for reading alone, beside an agent or without one.
+
+        On a read-only file system the last transactions before a power cut may be missing.
+
+        Raises:
+            DatabaseNewer: it was written by a newer agent.
+            DiskFault: it cannot be read, or is damaged.
+
+        """
+        with _disk_errors(file):
+            try:
+                connection = _connect_to_read(file, "mode=ro")
+            except sqlite3.OperationalError:
+                # The write-ahead log wants files beside it, which cannot be made there.
+                if not _is_on_read_only(file):
+                    raise
+                connection = _connect_to_read(file, "mode=ro&immutable=1")
+        return cls(file, connection, may_write=False)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -186,6 +216,30 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
+def _connect_to_read(file: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{file.as_uri()}?{how}", timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=True
+    )
+    try:
+        if _checked_version(file, connection) == 0:
+            # A first start was cut short before there was anything to read.
+            connection.close()
+            connection = sqlite3.connect(":memory:", isolation_level=None)
+            connection.executescript(_SCHEMA)
+        connection.row_factory = sqlite3.Row
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_on_read_only(file: Path) -> bool:
+    try:
+        return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def _checked_version(file: Path, connection: sqlite3.Connection) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
@@ -213,6 +267,8 @@ def _disk_errors(file: Path) -> Iterator[None]:
             message = f"no space left for {file}"
             raise DiskFull(message) from error
         message = f"the database {file} cannot be used: {error}"
+        if _code(error) in _DAMAGED:
+            raise DatabaseDamaged(message) from error
         if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise DatabaseBusy(message) from error
         raise DiskFault(message) from error

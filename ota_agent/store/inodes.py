@@ -140,8 +140,8 @@ class Inodes:
         return Match(after, is_known=False)
 
     def save(self) -> None:
-        """Write what changed; durable when this returns."""
-        if not self._changed:
+        """Write what changed; durable when this returns. Who may only read has noted in vain."""
+        if not self._changed or not self._database.may_write:
             return
         kept = [self._records[ino] for ino in self._changed if ino in self._records]
         gone = [(ino,) for ino in self._changed if ino not in self._records]

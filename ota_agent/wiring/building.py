@@ -43,7 +43,7 @@ from ota_agent.update.device import Device, Disk, Rules
 from ota_agent.update.manager import OTAManager
 from ota_agent.update.recovery import recover
 from ota_agent.wake import outlive_early_calls
-from ota_agent.wiring.reading import DEVICE_ID, take_picture
+from ota_agent.wiring.reading import DEVICE_ID, device_shown, take_picture
 from ota_agent.worker import Unwatched
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
     """
     paths = Paths(config.work_dir)
     user = facts.commands_user(config.commands.user)
+    if device_id is None and not workdir.is_made(paths):
+        raise _no_device(paths)  # a mistyped work_dir is not to be made
     workdir.prepare(paths)
     with ExitStack() as closing:
         outlive_early_calls()  # whoever sees the lock may call
@@ -187,16 +189,21 @@ def _runs_commands(config: Config) -> bool:
 
 
 def _identify(database: Database, paths: Paths, device_id: str | None) -> str:
-    known = database.get(DEVICE_ID)
-    if device_id is None:
-        if known is None:
-            raise ConfigError(
-                f"no device has run in {paths.work_dir} yet",
-                hint="Start it first: `ota-agent run --device-id ID`.",
-            )
-        return str(known)
-    if known is not None and known != device_id:
-        raise WorkDirForeign(f"{paths.work_dir} belongs to device {known}, not to {device_id}")
-    if known is None:
-        database.put(DEVICE_ID, device_id)
-    return device_id
+    stored: str | None = database.get(DEVICE_ID)
+    # After a lost database status.json still tells whose this is.
+    known = stored or device_shown(paths)
+    identity = device_id or known
+    if identity is None:
+        raise _no_device(paths)
+    if known is not None and known != identity:
+        raise WorkDirForeign(f"{paths.work_dir} belongs to device {known}, not to {identity}")
+    if stored is None:
+        database.put(DEVICE_ID, identity)
+    return identity
+
+
+def _no_device(paths: Paths) -> ConfigError:
+    return ConfigError(
+        f"no device has run in {paths.work_dir} yet",
+        hint="Start it first: `ota-agent run --device-id ID`.",
+    )

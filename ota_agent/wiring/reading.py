@@ -8,11 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ota_agent.errors import WorkDirUnusable
+from ota_agent.errors import DiskFault, WorkDirUnusable
 from ota_agent.heartbeat import picture
 from ota_agent.host import facts
 from ota_agent.host.clock import SystemClock
 from ota_agent.model import history
+from ota_agent.model.moment import to_text
 from ota_agent.store.database import Database
 from ota_agent.store.journal import Journal
 from ota_agent.store.links import Links
@@ -48,8 +49,13 @@ def read_status(config: Config | Outline) -> dict[str, Any]:
         return shown if runs else {**shown, "status": "OFFLINE", "agent": None}
     if not may_read:
         return picture.nothing(config.drift.mode)
-    with closing(Database.open(paths.database_file)) as database:
-        return take_picture(config, database, None, None)
+    try:
+        with closing(Database.read(paths.database_file)) as database:
+            return take_picture(config, database, None, None)
+    except DiskFault as error:
+        if shown is None:
+            raise
+        return _without_database(config, shown, owner, error)
 
 
 def read_history(config: Config | Outline, limit: int | None) -> list[dict[str, Any]]:
@@ -57,7 +63,7 @@ def read_history(config: Config | Outline, limit: int | None) -> list[dict[str, 
     paths = Paths(config.work_dir)
     if not has_database(paths):
         return []
-    with closing(Database.open(paths.database_file)) as database:
+    with closing(Database.read(paths.database_file)) as database:
         journal = Journal(database, SystemClock())
         return [history.as_json(*found) for found in journal.history(limit)]
 
@@ -98,8 +104,39 @@ def take_picture(
     )
 
 
+def device_shown(paths: Paths) -> str | None:
+    """Give the device of status.json, which may outlive the database."""
+    device_id = (_status_file(paths) or {}).get(DEVICE_ID)
+    return device_id if isinstance(device_id, str) else None
+
+
+def _without_database(
+    config: Config | Outline, shown: dict[str, Any], owner: Owner | None, error: DiskFault
+) -> dict[str, Any]:
+    """Give what the links and status.json tell, and that the database tells nothing."""
+    links = Links(Paths(config.work_dir))
+    at = to_text(SystemClock().now())
+    return {
+        **picture.nothing(config.drift.mode),
+        **shown,
+        "status": "OFFLINE" if owner is None else "ERROR",
+        "live": _as_linked(links.live(), shown.get("live")),
+        "previous": _as_linked(links.previous(), shown.get("previous")),
+        "last_error": {"code": error.code, "message": error.message, "hint": error.hint, "at": at},
+        "agent": None,
+    }
+
+
+def _as_linked(release: str | None, shown: object) -> object:
+    match shown:
+        case {"release": str(name)} if name == release:
+            return shown
+        case _:
+            return None if release is None else picture.unknown(release)
+
+
 def _may_read(paths: Paths) -> bool:
-    return os.access(paths.database_file, os.R_OK | os.W_OK, effective_ids=True)
+    return os.access(paths.database_file, os.R_OK, effective_ids=True)
 
 
 def _is_alive(agent: object) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from plain_user import as_plain_user
 
-from ota_agent.errors import DatabaseBusy, DatabaseNewer, DiskFault, DiskFull
+from ota_agent.errors import DatabaseBusy, DatabaseDamaged, DatabaseNewer, DiskFault, DiskFull
 from ota_agent.store import database as module
 from ota_agent.store.database import SCHEMA_VERSION, Database
 
@@ -324,3 +325,78 @@ def test_disk_that_became_read_only_is_a_fault(database: Database) -> None:
         database.put("a", 2)
 
     assert database.get("a") == 1
+
+
+# --- reading beside an agent, or without one ------------------------------------------------------
+
+
+def test_reader_sees_what_an_agent_has_written_and_may_not_write(
+    database: Database, file: Path
+) -> None:
+    database.put("a", 1)
+
+    with closing(Database.read(file)) as reader:
+        assert reader.get("a") == 1
+        database.put("a", 2)
+        assert reader.get("a") == 2
+        with pytest.raises(DiskFault, match="readonly"):
+            reader.put("a", 3)
+
+    assert database.get("a") == 2
+
+
+@pytest.mark.parametrize("name", ["state.db", "a name? with #100%.db"])
+def test_reader_needs_no_agent(tmp_path: Path, name: str) -> None:
+    with closing(Database.open(tmp_path / name)) as database:
+        database.put("a", 1)
+
+    with closing(Database.read(tmp_path / name)) as reader:
+        assert reader.get("a") == 1
+
+
+def test_reader_makes_no_database(file: Path) -> None:
+    with pytest.raises(DiskFault, match="unable to open"):
+        Database.read(file)
+
+    assert not file.exists()
+
+
+def test_reader_of_a_database_that_was_only_begun_sees_nothing(file: Path) -> None:
+    file.touch()
+
+    with closing(Database.read(file)) as reader:
+        assert reader.get("a") is None
+
+    assert file.read_bytes() == b""
+
+
+def test_reader_leaves_a_damaged_database_where_it_is(file: Path) -> None:
+    file.write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(DatabaseDamaged) as failed:
+        Database.read(file)
+
+    assert "Restart the agent" in failed.value.hint
+    assert [path.name for path in file.parent.iterdir()] == ["state.db"]
+
+
+def test_reader_on_a_read_only_file_system_sees_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    with as_plain_user() as place:
+        file = place / "state.db"
+        with closing(Database.open(file)) as database:
+            database.put("a", 1)
+        place.chmod(0o500)
+        with pytest.raises(DiskFault):
+            Database.read(file)
+        monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly())
+
+        with closing(Database.read(file)) as reader:
+            assert reader.get("a") == 1
+
+        assert [path.name for path in place.iterdir()] == ["state.db"]
+        place.chmod(0o700)

@@ -254,3 +254,19 @@ def test_live_tree_of_unknown_content_cannot_be_compared(
     assert outcome.exit is Exit.FAILED
     assert "cannot be compared" in outcome.text
     assert wiring.running_agent(config) is None
+
+
+def test_verify_writes_nothing_not_even_what_it_learnt(
+    config: Config, publisher: Publisher, run_once: Callable[[], Outcome]
+) -> None:
+    publisher.publish(FILES)
+    run_once()
+    file = Paths(config.work_dir).database_file
+    with closing(Database.open(file)) as database, database.transaction() as transaction:
+        transaction.execute("DELETE FROM inodes")
+    before = file.read_bytes()
+
+    outcome, _ = verify(config)
+
+    assert outcome.exit is Exit.DONE
+    assert file.read_bytes() == before

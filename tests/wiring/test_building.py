@@ -157,6 +157,33 @@ def test_device_is_known_by_its_work_dir_once_it_ran(config: Config) -> None:
     assert wiring.read_status(config)["device_id"] == "door-7"
 
 
+def test_mistyped_work_dir_is_not_made_by_a_command(config: Config) -> None:
+    with pytest.raises(ConfigError, match="no device has run in"):
+        check_now(config)
+
+    assert not config.work_dir.exists()
+    config.work_dir.mkdir()
+    (config.work_dir / "theirs").touch()
+    with pytest.raises(ConfigError, match="no device has run in"):
+        build_agent(config, None, once=True)
+    assert [path.name for path in config.work_dir.iterdir()] == ["theirs"]
+
+
+def test_device_is_known_by_what_it_showed_when_its_database_is_lost(
+    config: Config, run_once: Callable[[], Outcome]
+) -> None:
+    run_once()
+    file = Paths(config.work_dir).database_file
+
+    file.unlink()
+    with pytest.raises(WorkDirForeign, match="belongs to device door-7, not to door-8"):
+        build_agent(config, "door-8", once=True)
+    file.write_bytes(b"no database at all" * 100)
+    build_agent(config, None, once=True).close()
+
+    assert wiring.read_status(config)["device_id"] == "door-7"
+
+
 def test_work_dir_that_is_a_file_is_refused_and_left_alone(config: Config) -> None:
     config.work_dir.write_text("mine")
 

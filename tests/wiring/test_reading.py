@@ -7,7 +7,7 @@ import pytest
 from plain_user import as_plain_user
 
 from ota_agent.config import Config, Drift, Source
-from ota_agent.errors import WorkDirUnusable
+from ota_agent.errors import DatabaseDamaged, WorkDirUnusable
 from ota_agent.heartbeat import picture
 from ota_agent.host import facts
 from ota_agent.store.database import Database
@@ -104,3 +104,45 @@ def test_history_is_as_long_as_is_asked_for(tmp_path: Path) -> None:
 
     assert read_history(config, None) == []
     assert read_history(config, 5) == []
+
+
+def test_damaged_database_leaves_what_the_links_and_the_agents_page_tell(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    paths = Paths(config.work_dir)
+    first, second = "1.0.0-abcdef-0123456789ab", "1.1.0-abcdef-0123456789ab"
+    for release in (first, second):
+        paths.release_dir(release).mkdir(parents=True)
+    paths.live_link.symlink_to(f"releases/{second}")
+    paths.previous_link.symlink_to(f"releases/{first}")
+    known = {"release": second, "commit": "1" * 40, "version": "1.1.0", "since": None}
+    show(config, {"device_id": "door-7", "status": "ONLINE", "live": known, "previous": known})
+    paths.database_file.write_bytes(b"no database at all" * 100)
+
+    status = read_status(config)
+
+    assert (status["device_id"], status["status"]) == ("door-7", "OFFLINE")
+    assert status["live"] == known
+    assert status["previous"] == picture.unknown(first)
+    assert status["last_error"]["code"] == "device.database_damaged"
+    with pytest.raises(DatabaseDamaged):
+        read_history(config, None)
+    assert paths.database_file.exists()
+
+
+def test_damaged_database_is_told_where_nothing_else_is_known(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    Paths(config.work_dir).database_file.write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(DatabaseDamaged):
+        read_status(config)
+    show(config, {"device_id": "door-7"})
+    assert read_status(config)["live"] is None
+
+
+def test_database_that_may_only_be_read_is_enough() -> None:
+    with as_plain_user() as place:
+        config = made(place / "device")
+        Paths(config.work_dir).database_file.chmod(0o400)
+
+        assert read_status(config)["device_id"] == "door-7"
+        assert read_history(config, None) == []
