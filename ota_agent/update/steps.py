@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _log = log.get_logger(__name__)
 
 EXIT_NOT_YET = 75  # sysexits.h: EX_TEMPFAIL
+EXIT_LATE = 124  # of a command that had to be ended, see `ports.CommandResult`
 HOOK_RETRY = timedelta(minutes=1)
 
 
@@ -126,6 +127,8 @@ def activate(job: Job) -> Deployment:
     """Bring in data and links, then tell the release: each is the same the second time."""
     device, deployment = job.device, job.deployment
     _require_sealed(job)
+    if device.disk.releases.live() != job.target:
+        _mend(job, job.target)  # once more: the agent may have been stopped since BACKUP
     if deployment.notes.get("with_data"):
         device.disk.backups.put_incoming(deployment.id)
     # Not before the backup is in the journal: one taken anew would hold them as the device's own.
@@ -250,11 +253,12 @@ def _run_hook(job: Job, name: str, release: str, *, may_wait: bool = False) -> N
     argv = getattr(job.manifest(release).hooks, name)
     if not argv:
         return
-    device = job.device
+    device, limit_s = job.device, job.device.config.commands.timeout_s
+    began = device.clock.monotonic()
     result = device.host.run_command(
         argv,
         device.disk.paths.release_dir(release),
-        device.config.commands.timeout_s,
+        limit_s,
         job.environment(release) | {"OTA_HOOK": name},
         job.progress,
     )
@@ -263,8 +267,11 @@ def _run_hook(job: Job, name: str, release: str, *, may_wait: bool = False) -> N
     last = result.output.strip().splitlines()[-1:] or ["no output"]
     if may_wait and result.exit_code == EXIT_NOT_YET:
         raise NotYet(f"{name} says: not yet: {last[0]}", device.clock.now() + HOOK_RETRY, release)
-    message = f"the hook {name} of {release} ended with exit code {result.exit_code}: {last[0]}"
-    raise HookFailed(message)
+    how = f"ended with exit code {result.exit_code}: {last[0]}"
+    if result.exit_code == EXIT_LATE and device.clock.monotonic() - began >= limit_s:
+        how = f"did not end within {limit_s:g} s (commands.timeout_s)"
+    _log.warning("hook failed", hook=name, release=release, how=how, output=result.output)
+    raise HookFailed(f"the hook {name} of {release} {how}")
 
 
 def _undo_hook(job: Job) -> None:

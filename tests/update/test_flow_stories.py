@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from device import Drive, Machine
 from shelf import names_in
 from trees import contents
 
+from fakes.host import FakeCommandResult
 from fakes.object_store import Executable
+from ota_agent import log
 from ota_agent.config import Backups, Source
 from ota_agent.errors import (
     ConfigError,
@@ -392,6 +395,42 @@ def test_hook_that_fails_before_activation_abandons_and_quarantines(machine: Mac
     assert machine.live == before
     assert machine.quarantine == {offer.commit: "release.hook_failed"}
     machine.assert_tidy()
+
+
+def test_what_a_failing_hook_wrote_is_in_the_log(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.publish(release("two", manifest=hook("pre_activate")))
+    answers(machine, FakeCommandResult(1, "first line\nlast line\n"))
+    log.configure("json", "warning")
+
+    ended = machine.update()
+
+    assert ended.error is not None
+    assert ended.error.message.endswith("ended with exit code 1: last line")
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (told,) = [line for line in said if line["event"] == "hook failed"]
+    assert (told["level"], told["output"]) == ("warning", "first line\nlast line\n")
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "how"),
+    [(601, "did not end within 600 s (commands.timeout_s)"), (1, "exit code 124: no output")],
+)
+def test_hook_that_took_too_long_is_told_with_its_limit(
+    machine: Machine, takes_s: int, how: str
+) -> None:
+    def take(_: Ran) -> int:
+        machine.clock.advance(takes_s)
+        return 124
+
+    machine.publish(release("two", manifest=hook("pre_activate")))
+    answers(machine, take)
+
+    ended = machine.update()
+
+    assert ended.error is not None
+    assert ended.error.message.endswith(how)
 
 
 def test_newer_release_supersedes_one_that_waits(machine: Machine) -> None:
