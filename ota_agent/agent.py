@@ -93,7 +93,7 @@ class Agent:
         self._start()
         pending = self._asks.add(command)
         self._turn()
-        while pending.outcome is None and not self._wake.is_stopping:
+        while self._asks.are_open and not self._wake.is_stopping:
             self._sleep()
             self._turn()
         self._stop()
@@ -105,8 +105,8 @@ class Agent:
 
     def _start(self) -> None:
         self._wake.listen()
-        self._parts.mailbox.clear()
         self._flight.resume()
+        self._asks.resume(self._flight.deployment)
         self._parts.display.refresh()
         self._parts.heartbeat.start()
         self._parts.notifier.ready()
@@ -164,7 +164,8 @@ class Agent:
                 case Ask.ROLLBACK if self._flight.is_stuck:
                     self._asks.refuse_rollbacks()
                 case Ask.ROLLBACK:
-                    self._flight.make_way("the operator rolls back")
+                    if not self._asks.asks_again(pending):
+                        self._flight.make_way("the operator rolls back")
                 case Ask.RETRY:
                     self._asks.retry(pending)
                     self._poller.hurry()
@@ -212,8 +213,8 @@ class Agent:
 
     def _ended(self, news: Ended) -> None:
         ended, display = news.deployment, self._parts.display
-        display.deployment_ended(ended)
         display.goes_on()
+        display.deployment_ended(ended)
         self._parts.heartbeat.hurry()
         self._drift.hurry()
         last_phase = self._parts.device.disk.journal.last_phase(ended)
