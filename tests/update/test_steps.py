@@ -11,7 +11,7 @@ from shelf import tree_at, tree_of
 from typing_extensions import override
 
 from fakes.object_store import Executable
-from ota_agent.errors import DiskFull
+from ota_agent.errors import DiskFull, Stopped
 from ota_agent.model.deployment import Phase
 from ota_agent.store import atomic
 from ota_agent.store.releases import ReleaseStore
@@ -114,6 +114,28 @@ def test_staged_tree_that_is_damaged_while_it_waits_goes_live_whole(machine: Mac
     machine.publish(files)
 
     assert deploy(machine, Phase.HOLD, damage).phase is Phase.SUCCEEDED
+    assert live_tree(machine) == tree_of(files)
+
+
+def test_edit_while_the_agent_is_stopped_before_activation_does_not_go_live(
+    machine: Machine,
+) -> None:
+    def stop() -> None:
+        raise Stopped("SIGTERM")
+
+    files = release("three")
+    machine.publish(files)
+    with pytest.raises(Stopped):
+        deploy(machine, Phase.ACTIVATE, stop)
+    machine.stop()
+    resumed = machine.start()
+    assert resumed is not None
+    assert resumed.phase is Phase.ACTIVATE
+    machine.edit("same", b"by hand")
+    ended = machine.settle(resumed)
+
+    assert ended is not None
+    assert ended.phase is Phase.SUCCEEDED
     assert live_tree(machine) == tree_of(files)
 
 
