@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ota_agent.errors import DeviceError, DiskFull, WorkDirUnusable
 from ota_agent.store import atomic, staging
+from ota_agent.store.database import is_full
 from ota_agent.store.paths import PERSIST
 
 if TYPE_CHECKING:
@@ -90,21 +91,25 @@ def clear_litter(paths: Paths) -> None:
 def _require_own_directory(paths: Paths) -> None:
     """Make `work_dir`, or see that it is the agent's to use, before anything in it is changed."""
     path = paths.work_dir
-    try:
-        path.mkdir(parents=True)
-        path.chmod(PUBLIC_MODE)
-    except FileExistsError as error:
-        if not path.is_dir():
-            what = "a link that leads to no directory" if path.is_symlink() else "a file"
-            raise WorkDirUnusable(f"work_dir {path} is {what}, not a directory.") from error
-    except OSError as error:
-        raise WorkDirUnusable(f"work_dir {path} cannot be created: {error.strerror}.") from error
+    if not path.is_dir():
+        _make_work_dir(path)
     _require_owner(path)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         raise WorkDirUnusable(f"work_dir {path} is on a read-only file system.")
     _require_directory_or_nothing(paths.private_dir)
     if not is_made(paths):
         _require_empty(paths)
+
+
+def _make_work_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(PUBLIC_MODE)
+    except FileExistsError as error:
+        what = "a link that leads to no directory" if path.is_symlink() else "a file"
+        raise WorkDirUnusable(f"work_dir {path} is {what}, not a directory.") from error
+    except OSError as error:
+        raise WorkDirUnusable(f"work_dir {path} cannot be created: {error.strerror}.") from error
 
 
 def _require_empty(paths: Paths) -> None:
@@ -235,7 +240,7 @@ def _has_wal(place: Path) -> bool:
             mode: str = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             database.execute("CREATE TABLE tried(it)")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            if is_full(error):
                 raise DiskFull(f"There is no space left for {place}.") from error
             raise
     return mode == "wal"

@@ -294,6 +294,28 @@ def test_file_system_without_write_ahead_log_is_refused_by_name(
         workdir.prepare(paths)
 
 
+@pytest.mark.parametrize(
+    ("limit", "failure", "told"),
+    [
+        ("PRAGMA max_page_count=1", DiskFull, "no space left"),
+        ("PRAGMA query_only=1", WorkDirUnusable, "lacks: SQLite's write-ahead log"),
+    ],
+)
+def test_full_disk_is_not_taken_for_a_file_system_without_write_ahead_log(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, limit: str, failure: type[Exception], told: str
+) -> None:
+    connect = sqlite3.connect
+
+    def connect_limited(file: Path) -> sqlite3.Connection:
+        connection = connect(file)
+        connection.execute(limit)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_limited)
+    with pytest.raises(failure, match=told):
+        workdir.prepare(paths)
+
+
 def test_several_file_systems_are_refused_by_name(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
