@@ -254,6 +254,12 @@ def _checked_version(file: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite failed for want of space, be it for the files beside the database."""
+    extended = getattr(error, "sqlite_errorcode", 0)
+    return _code(error) == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE
+
+
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE_MASK
 
@@ -263,7 +269,7 @@ def _disk_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _code(error) == sqlite3.SQLITE_FULL:
+        if is_full(error):
             message = f"no space left for {file}"
             raise DiskFull(message) from error
         message = f"the database {file} cannot be used: {error}"

@@ -175,8 +175,10 @@ def _take(descriptor: int, kind: int) -> bool:
 
 def _write_owner(descriptor: int, owner: Owner) -> None:
     at = to_text(owner.started_at) if owner.started_at else None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({**asdict(owner), "started_at": at}).encode(), 0)
+    text = json.dumps({**asdict(owner), "started_at": at}).encode()
+    # In this order a file that is there needs no space: a start on a full disk must get this far.
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
 
 
 def _read_owner(descriptor: int) -> Owner:

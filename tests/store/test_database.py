@@ -306,6 +306,16 @@ def test_full_disk_is_told_as_such_and_undoes_the_transaction(database: Database
     assert database.get("a") == 2
 
 
+def test_full_disk_that_has_no_room_for_the_files_beside_the_database_is_told_as_such(
+    database: Database,
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+
+    with pytest.raises(DiskFull), database.transaction():
+        raise error
+
+
 def test_full_disk_while_the_database_is_made_is_no_damage(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import stat
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from plain_user import NOBODY, as_plain_user
@@ -256,6 +257,39 @@ def test_full_disk_is_told_as_such(paths: Paths, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DiskFull):
         workdir.prepare(paths)
     assert names_in(paths.scratch_dir) == []
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE])
+def test_full_disk_is_not_taken_for_a_missing_write_ahead_log(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    error = sqlite3.OperationalError("no space")
+    error.sqlite_errorcode = code
+    connection = mock.Mock(execute=mock.Mock(side_effect=error))
+    monkeypatch.setattr(sqlite3, "connect", lambda _: connection)
+    with pytest.raises(DiskFull):
+        workdir.prepare(paths)
+
+
+def test_database_that_is_no_good_there_lacks_a_write_ahead_log(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorcode = sqlite3.SQLITE_PROTOCOL
+    connection = mock.Mock(execute=mock.Mock(side_effect=error))
+    monkeypatch.setattr(sqlite3, "connect", lambda _: connection)
+    with pytest.raises(WorkDirUnusable, match="write-ahead log"):
+        workdir.prepare(paths)
+
+
+def test_work_dir_that_served_before_is_not_tried_again(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir.prepare(paths)
+    paths.database_file.touch()
+    for name in ("open", "link", "symlink", "replace"):
+        monkeypatch.setattr(os, name, failing(errno.ENOSPC))
+    workdir.prepare(paths)
 
 
 # --- file systems that lack something -----------------------------------------------------------
