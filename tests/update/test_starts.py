@@ -132,3 +132,17 @@ def test_release_whose_content_is_damaged_is_known_by_its_tree_after_a_lost_data
         machine.start()
     assert machine.live == live
     assert machine.device.release(live) is not None
+
+
+def test_live_release_that_the_database_forgot_is_known_again(machine: Machine) -> None:
+    live = machine.live
+    with machine.disk.database.transaction() as transaction:
+        transaction.execute("DELETE FROM releases")
+    machine.start_again()
+    known = machine.device.release(live)
+    assert known is not None
+    assert known.succeeded_at is not None
+    assert (
+        machine.disk.database.rows("SELECT 1 FROM outbox WHERE kind = 'device.database_lost'") == []
+    )
+    machine.assert_tidy()
