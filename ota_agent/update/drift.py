@@ -65,10 +65,9 @@ class KeptTree:
 
     def mend(self, drift: Drift) -> None:
         """Write anew what changed or is missing."""
-        if drift.damage:
-            self.device.disk.releases.mend(
-                self.release, drift.damage, self.entries, self.persistent, self.progress
-            )
+        self.device.disk.releases.mend(
+            self.release, drift.damage, self.entries, self.persistent, self.progress
+        )
 
     def local_changes(self, drift: Drift) -> bytes:
         """Describe what was edited by hand."""

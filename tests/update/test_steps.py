@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from device import Files
 
+    from fakes.host import Ran
     from ota_agent.model.deployment import Deployment
 
 PROBE = "127.0.0.1:9"
@@ -137,6 +138,25 @@ def test_edit_while_the_agent_is_stopped_before_activation_does_not_go_live(
     assert ended is not None
     assert ended.phase is Phase.SUCCEEDED
     assert live_tree(machine) == tree_of(files)
+
+
+def test_activation_that_was_stopped_in_its_hook_leaves_what_is_live_by_then_as_it_is(
+    machine: Machine,
+) -> None:
+    def edit_and_stop(_: Ran) -> None:
+        machine.edit("app", b"by the hook")
+        raise Stopped("SIGTERM")
+
+    machine.publish(release("three", '[hooks]\npost_activate = ["bin/run"]\n'))
+    machine.host.command_answers(("bin/run",), edit_and_stop, 0)
+    with pytest.raises(Stopped):
+        machine.update()
+    machine.stop()
+    ended = machine.settle(machine.start())
+
+    assert ended is not None
+    assert ended.phase is Phase.SUCCEEDED
+    assert (machine.paths.live_link / "app").read_bytes() == b"by the hook"
 
 
 def test_damaged_tree_that_nothing_can_mend_does_not_go_live(machine: Machine) -> None:
