@@ -28,6 +28,7 @@ KILL_S = 5.0
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CANNOT_START = 127
+_STDERR = 2
 
 
 class Verdict:
@@ -129,6 +130,21 @@ def become_subreaper() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def hold_back_descriptors() -> None:
+    """Hand nothing down but the standard three.
+
+    A lock belongs to its opening, not to a process: a command of another user, who cannot open the
+    file, could let the agent's lock go. This process holds it until the last of them has ended, and
+    that user cannot kill it. A command of the agent's own user can, and is handed the lock.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > _STDERR:
+            try:
+                os.set_inheritable(int(name), False)  # noqa: FBT003 - takes it by position only
+            except OSError:
+                pass  # what the list itself was read from
+
+
 def start(user: str, directory: str, program: str, words: list[str], verdict: Verdict) -> int:
     """Start the command in a session of its own; what fails there is said on `verdict`."""
     pid = os.fork()
@@ -145,6 +161,7 @@ def start(user: str, directory: str, program: str, words: list[str], verdict: Ve
         os.umask(0o022)
         step = "user"
         if user != "-":
+            hold_back_descriptors()
             uid, gid, *groups = map(int, user.split(","))
             os.setgroups(groups)
             os.setresgid(gid, gid, gid)

@@ -46,7 +46,8 @@ class Order:
         words: the program's arguments; the first is the name by which it was asked for.
         environment: the whole one.
         user: whom to become; None: the command runs as the agent does.
-        inherit_fds: descriptors that the command and all below it hold open.
+        inherit_fds: descriptors that are held open until the command and all below it have ended;
+            by themselves, and where they are another user's by their reaper.
 
     """
 

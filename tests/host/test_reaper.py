@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -26,13 +27,15 @@ DIRECTORY = "/"
 class Reaped:
     """A reaper with its lifeline in our hand."""
 
-    def __init__(self, *command: str, user: str = "-", grace_s: float = 5) -> None:
+    def __init__(
+        self, *command: str, user: str = "-", grace_s: float = 5, hold: tuple[int, ...] = ()
+    ) -> None:
         lifeline_end, self.lifeline = os.pipe()
         self.verdict, verdict_end = os.pipe()
         ends = (str(lifeline_end), str(verdict_end))
         self.process = subprocess.Popen(
             [sys.executable, "-m", reaper.__name__, *ends, str(grace_s), user, *command],
-            pass_fds=(lifeline_end, verdict_end),
+            pass_fds=(lifeline_end, verdict_end, *hold),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -110,6 +113,35 @@ def test_root_s_command_becomes_the_user() -> None:
     )
     assert reaped.read_line() == str(nobody.pw_uid)
     assert reaped.end() == ["ended 0"]
+
+
+@pytest.mark.root
+def test_command_of_another_user_cannot_let_go_what_is_held_until_its_end() -> None:
+    nobody = pwd.getpwnam("nobody")
+    reading, writing = os.pipe()
+    reaped = Reaped(
+        *(DIRECTORY, SH, "sh", "-c", "ls -x /proc/$$/fd; exec sleep 1000"),
+        user=f"{nobody.pw_uid},{nobody.pw_gid},{nobody.pw_gid}",
+        hold=(writing,),
+    )
+    os.close(writing)
+
+    assert reaped.read_line().split() == ["0", "1", "2"]
+    assert select.select([reading], [], [], 0)[0] == []  # still held
+    reaped.cut()
+    assert reaped.end() == ["ended 143"]
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_command_of_the_same_user_holds_what_it_is_handed() -> None:
+    reading, writing = os.pipe()
+    reaped = Reaped(DIRECTORY, SH, "sh", "-c", "ls -x /proc/$$/fd", hold=(writing,))
+    os.close(writing)
+
+    assert set(reaped.read_line().split()) == {"0", "1", "2", str(writing)}
+    assert reaped.end() == ["ended 0"]
+    os.close(reading)
 
 
 def test_descendants_are_found_at_every_depth_whatever_their_names_are(
