@@ -231,7 +231,8 @@ class Agent:
             return
         if not self._parts.device.clock_is_set():
             # Every certificate would be refused. The way back needs no clock: nothing else waits.
-            self._parts.display.waits("the clock is not set: it shows a year before 2020")
+            reason = "the clock is not set: it shows a year before 2020"
+            self._parts.display.waits(reason, is_odd=True)
             self._poller.wait_for_clock()
             return
         is_asked = self._asks.wants_poll

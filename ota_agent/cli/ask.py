@@ -35,6 +35,7 @@ def check(loaded: Loaded, as_json: bool) -> None:
     from ota_agent import wiring
 
     if wiring.running_agent(loaded.config) is None:
+        wiring.require_own(loaded.config)
         _say("looking at the source", as_json=as_json)
         open_log(loaded.config, quiet=True)
         finish(wiring.check_now(loaded.config), as_json=as_json)
@@ -109,6 +110,7 @@ def _act(
     command = Command(ask, args or {}, asked_by())
     pid = wiring.running_agent(config)
     if pid is None:
+        wiring.require_own(config)
         _say(f"no agent runs here, so this command does it itself: {intent}", as_json=as_json)
         open_log(config, quiet=True)
         try:
@@ -119,7 +121,8 @@ def _act(
             if pid is None:
                 raise
     _say(f"asking the agent (pid {pid}) to {intent}", as_json=as_json)
-    finish(wiring.ask_agent(config, command), as_json=as_json)
+    outcome = wiring.ask_agent(config, command, lambda text: click.echo(text, err=True))
+    finish(outcome, as_json=as_json)
 
 
 def _execute(config: Config, command: Command) -> Outcome:

@@ -90,7 +90,7 @@ class Commands(click.Group):
         except AgentError as error:
             raise Failure(error, as_json=ctx.meta.get(AS_JSON, False)) from error
         except KeyboardInterrupt as error:
-            raise Interrupted("") from error
+            raise Interrupted(str(error)) from error
 
 
 def exit_code_of(error: AgentError) -> Exit:

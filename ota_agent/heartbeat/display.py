@@ -73,13 +73,24 @@ class Display:
             return
         self._refreshed = now
 
-    def waits(self, reason: str, until: datetime | None = None, owner: str | None = None) -> None:
-        """Show what is waited for; the same reason keeps its `since`."""
+    def waits(
+        self,
+        reason: str,
+        until: datetime | None = None,
+        owner: str | None = None,
+        *,
+        is_odd: bool = False,
+    ) -> None:
+        """Show what is waited for; the same reason keeps its `since`.
+
+        What `is_odd` goes to the log as a warning, and so to whoever waits for a command.
+        """
         before, now = self._board.doing.waiting, self._clock.now()
         self._board.wait_for(reason, now, until, owner)
         if before is not None and before.reason == reason:
             return
-        _log.info("waiting", reason=reason, until=maybe_text(until), owner=owner)
+        say = _log.warning if is_odd else _log.info
+        say("waiting", reason=reason, until=maybe_text(until), owner=owner)
         self._database.put(
             picture.WAITING,
             {

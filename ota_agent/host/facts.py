@@ -30,6 +30,14 @@ def boot_id() -> str:
         raise DeviceError(f"{error.filename}: {error.strerror}", hint="Mount /proc.") from error
 
 
+def user_name(number: int) -> str:
+    """Give the name of a user, or the number where it has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
 def is_root() -> bool:
     """Tell whether the agent may become another user."""
     return os.geteuid() == 0

@@ -127,6 +127,8 @@ class Retries:
         attempts: in all; 1 leaves repeating to the caller.
         total_s: no attempt begins later than so long after the first one failed.
         first_s, longest_s: bounds of the pause, drawn at random and doubled each time.
+        silent_s: how long a source that says nothing is borne. So much of the first attempt, and
+            of the one that would begin, counts into `total_s`; what moved for longer does not.
 
     """
 
@@ -134,6 +136,7 @@ class Retries:
     total_s: float = 60.0
     first_s: float = 1.0
     longest_s: float = 30.0
+    silent_s: float = 0.0
 
 
 class Connection:
@@ -181,13 +184,18 @@ class Connection:
     def _repeated(self, work: Callable[[], Answer], progress: Progress) -> Answer:
         from tenacity import Retrying, retry_if_exception_type
 
-        first_failed_at: list[float] = []
+        began: list[float] = []
+        counted: list[float] = []
+
+        def attempt() -> Answer:
+            began.append(self._clock.monotonic())
+            return work()
 
         def is_over(state: RetryCallState) -> bool:
             now = self._clock.monotonic()
-            first_failed_at.append(now)
-            pause_s = state.upcoming_sleep
-            is_late = now + pause_s - first_failed_at[0] > self._retries.total_s
+            took_s = min(now - began[-1], self._retries.silent_s)
+            counted.append(now - took_s)
+            is_late = now + state.upcoming_sleep + took_s - counted[0] > self._retries.total_s
             return state.attempt_number >= self._retries.attempts or is_late
 
         retrying = Retrying(
@@ -197,7 +205,7 @@ class Connection:
             sleep=progress.wait,
             reraise=True,
         )
-        return retrying(work)
+        return retrying(attempt)
 
     def _pause(self, state: RetryCallState) -> float:
         """Draw a pause at random (a fleet must not come back as one), never below the asked."""

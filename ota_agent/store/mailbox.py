@@ -62,6 +62,10 @@ class Mailbox:
             _answer(transaction, number, outcome)
             transaction.execute("DELETE FROM mailbox WHERE id <= ?", (number - KEPT_OUTCOMES,))
 
+    def is_taken(self, number: int) -> bool:
+        """Tell whether the loop has taken a command up."""
+        return not self._database.rows("SELECT 1 FROM mailbox WHERE id = ? AND taken = 0", number)
+
     def withdraw(self, number: int) -> bool:
         """Take back a command that nobody has taken; tells whether it was not too late."""
         with self._database.transaction() as transaction:

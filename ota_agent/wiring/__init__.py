@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ota_agent.wiring.asking import ask_agent, verify_live
     from ota_agent.wiring.building import build_agent, check_now
-    from ota_agent.wiring.reading import read_history, read_status, running_agent
+    from ota_agent.wiring.reading import (
+        read_history,
+        read_status,
+        require_own,
+        running_agent,
+    )
 
 __all__ = [
     "ask_agent",
@@ -21,6 +26,7 @@ __all__ = [
     "check_now",
     "read_history",
     "read_status",
+    "require_own",
     "running_agent",
     "verify_live",
 ]
@@ -31,6 +37,7 @@ _HOMES = {
     "check_now": "building",
     "read_history": "reading",
     "read_status": "reading",
+    "require_own": "reading",
     "running_agent": "reading",
     "verify_live": "asking",
 }

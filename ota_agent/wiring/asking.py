@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ota_agent.host.clock import SystemClock
@@ -30,25 +31,70 @@ if TYPE_CHECKING:
     from ota_agent.model.command import Command
 
 
+SILENT_S = 10.0
+GIVEN_UP_S = 60.0
 LATEST = 20  # deployments among which the one that was asked for is looked for
 
 
-def ask_agent(config: Config, command: Command) -> Outcome:
-    """Put a command into the running agent's mailbox, wake it, and wait for the outcome."""
+def ask_agent(config: Config, command: Command, warn: Callable[[str], None]) -> Outcome:
+    """Put a command into the running agent's mailbox, wake it, and wait for the outcome.
+
+    `warn` is told while the agent gives no sign of life; after a minute of that it is given up.
+    """
     paths = Paths(config.work_dir)
     with closing(Database.open(paths.database_file)) as database:
         mailbox = Mailbox(database)
         number = mailbox.put(command)
-        _wake(config, paths)
-        pause_s = 0.01
-        while (outcome := mailbox.outcome(number)) is None:
-            if owner_of(config) is None:
-                # It may have answered last of all.
-                return mailbox.outcome(number) or _unanswered(database, command, number)
-            # The answer is a row that another process writes: there is nothing to wait on.
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, 0.2)
-        return outcome
+        try:
+            _wake(config, paths)
+            return _wait(config, database, command, number, warn)
+        except KeyboardInterrupt:
+            if mailbox.withdraw(number):
+                raise KeyboardInterrupt(": nothing was done") from None
+            raise KeyboardInterrupt(": the agent goes on with it, see its status") from None
+
+
+def _wait(
+    config: Config,
+    database: Database,
+    command: Command,
+    number: int,
+    warn: Callable[[str], None],
+) -> Outcome:
+    mailbox, pause_s = Mailbox(database), 0.01
+    alive_at = warned_at = time.monotonic()
+    while (outcome := mailbox.outcome(number)) is None:
+        owner, now = owner_of(config), time.monotonic()
+        if owner is None:
+            # It may have answered last of all.
+            return mailbox.outcome(number) or _unanswered(database, command, number)
+        if mailbox.is_taken(number) and not _is_halted(owner.pid):
+            alive_at = warned_at = now
+        elif now - alive_at > GIVEN_UP_S:
+            return _silent(mailbox, number, owner.pid)
+        elif now - warned_at > SILENT_S:
+            warn(f"the agent (pid {owner.pid}) has not answered for {now - alive_at:.0f} s")
+            warned_at = now
+        # The answer is a row that another process writes: there is nothing to wait on.
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.2)
+    return outcome
+
+
+def _is_halted(pid: int | None) -> bool:
+    """Tell whether a signal or a debugger has halted the process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] in {b"T", b"t"}
+
+
+def _silent(mailbox: Mailbox, number: int, pid: int | None) -> Outcome:
+    is_undone = mailbox.withdraw(number)
+    what = "nothing was done" if is_undone else "what was asked goes on when it does"
+    data = {"hint": "Look at its log, or restart it."}
+    return Outcome(Exit.NO_AGENT, f"the agent (pid {pid}) does not answer; {what}", data)
 
 
 def _unanswered(database: Database, command: Command, number: int) -> Outcome:

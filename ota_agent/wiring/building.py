@@ -22,7 +22,7 @@ from ota_agent.model.verdict import Candidate
 from ota_agent.remote.access import Credentials, SshFiles, access
 from ota_agent.remote.ancestry import AncestryWalk
 from ota_agent.remote.connection import Connection, Retries
-from ota_agent.remote.git import Git
+from ota_agent.remote.git import STALL_S, Git
 from ota_agent.remote.git_objects import GitObjects
 from ota_agent.remote.git_source import GitSource
 from ota_agent.remote.local_sink import LocalSink
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ota_agent.remote.access import Access
 
 CHILDREN_TIMEOUT_S = 150.0  # longer than git takes to give up on a silent source
-ONCE = Retries(attempts=6, total_s=50.0)  # network retries of `run --once` end within a minute
+ONCE = Retries(attempts=6, total_s=50.0, silent_s=20.0)  # those of `run --once`: within a minute
 EACH_POLL = Retries(attempts=1)  # the daemon comes back by itself
 
 
@@ -97,7 +97,8 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
         closing.callback(lock.release)
         children = ChildrenLock(paths)
         closing.callback(children.release)
-        git = Git(paths.private_dir / "git", inherit_fds=(children.fd,))
+        stall_s = ONCE.silent_s if once else STALL_S
+        git = Git(paths.private_dir / "git", inherit_fds=(children.fd,), stall_s=stall_s)
         git.check_version()
         clock, board = SystemClock(), StatusBoard()
         children.wait_free(CHILDREN_TIMEOUT_S, Unwatched())

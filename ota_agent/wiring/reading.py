@@ -39,6 +39,25 @@ def owner_of(config: Config | Outline) -> Owner | None:
     return AgentLock(Paths(config.work_dir)).owner()
 
 
+def require_own(config: Config) -> None:
+    """Refuse to do another user's agent's work: it would be done beside it, or spoil its files.
+
+    Raises:
+        WorkDirUnusable: the work_dir belongs to another user.
+
+    """
+    try:
+        owner = config.work_dir.stat().st_uid
+    except OSError:
+        return  # what is wrong with it is said by whoever wants to work there
+    if owner != os.geteuid():
+        name = facts.user_name(owner)
+        raise WorkDirUnusable(
+            f"{config.work_dir} belongs to the agent of user {name}",
+            hint="Ask with sudo." if owner == 0 else f"Ask as that user: `sudo -u {name} ...`.",
+        )
+
+
 def read_status(config: Config | Outline) -> dict[str, Any]:
     """Give the object of `status --json`, with and without an agent."""
     paths, owner = Paths(config.work_dir), owner_of(config)

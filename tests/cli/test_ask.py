@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ota_agent.cli import ask as module
-from ota_agent.errors import ReleaseMissing, SourceUnreachable
+from ota_agent.errors import ReleaseMissing, SourceUnreachable, WorkDirUnusable
 from ota_agent.model.command import Ask, Exit, Outcome
 
 if TYPE_CHECKING:
@@ -60,6 +60,20 @@ def test_command_is_the_agent_where_none_runs(
     assert "no agent runs here" in result.stderr
     assert [(done.ask, dict(done.args)) for done in device.executed] == [(ask, args)]
     assert [agent.closed for agent in device.agents] == [True]
+
+
+@pytest.mark.parametrize("name", ["check", "update", "rollback"])
+def test_user_beside_another_users_agent_is_told_to_ask_as_that_one(
+    name: str, device: FakeWiring, command: Callable[..., Result]
+) -> None:
+    device.stranger = WorkDirUnusable("it belongs to the agent of user root", hint="Ask with sudo.")
+    result = command(name)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: it belongs to the agent of user root",
+        "hint: Ask with sudo.",
+        "code: device.work_dir_unusable",
+    ]
 
 
 def test_check_without_an_agent_looks_by_itself(
@@ -171,6 +185,8 @@ def test_interrupted_command_says_so_without_a_traceback(
     result = command("update")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "interrupted"
+    device.answer = KeyboardInterrupt(": the agent goes on with it")
+    assert "interrupted: the agent goes on" in command("update").stderr
 
 
 def test_history_names_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:

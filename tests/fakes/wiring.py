@@ -49,6 +49,7 @@ class FakeWiring:
     Attributes:
         pid: of the agent that runs, None where none does.
         answer: how any command goes; an exception is raised instead.
+        stranger: what speaks against doing the work here, as this user.
         starts_late: an agent takes the lock just after the command looked for one.
 
     """
@@ -56,6 +57,7 @@ class FakeWiring:
     pid: int | None = None
     answer: Outcome | BaseException = DONE
     starts_late: bool = False
+    stranger: AgentError | None = None
     status: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     built: list[tuple[Config, str | None, bool]] = field(default_factory=list)
@@ -75,7 +77,11 @@ class FakeWiring:
     def running_agent(self, config: Config) -> int | None:
         return self.pid
 
-    def ask_agent(self, config: Config, command: Command) -> Outcome:
+    def require_own(self, config: Config) -> None:
+        if self.stranger is not None:
+            raise self.stranger
+
+    def ask_agent(self, config: Config, command: Command, warn: Callable[[str], None]) -> Outcome:
         self.asked.append(command)
         return FakeAgent(self)._answer()
 

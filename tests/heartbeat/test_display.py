@@ -277,3 +277,13 @@ def test_deployment_that_made_way_is_no_error(screen: Screen) -> None:
     screen.display.deployment_ended(replace(ENDED, phase=Phase.ABANDONED, error=None))
 
     assert screen.error is None
+
+
+def test_what_is_odd_to_wait_for_is_a_warning_that_commands_show(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.display.waits("a window")
+    screen.display.waits("the clock is not set", is_odd=True)
+
+    (said,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (said["level"], said["reason"]) == ("warning", "the clock is not set")

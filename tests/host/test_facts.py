@@ -58,3 +58,8 @@ def test_plain_user_cannot_name_another(monkeypatch: pytest.MonkeyPatch) -> None
     assert not facts.is_root()
     with pytest.raises(ConfigError, match="only an agent that is root"):
         facts.commands_user("nobody")
+
+
+def test_user_is_named_and_one_without_a_name_is_a_number() -> None:
+    assert facts.user_name(0) == "root"
+    assert facts.user_name(4_000_000) == "4000000"

@@ -22,6 +22,7 @@ from ota_agent.remote.connection import (
     ConnectionState,
     Retries,
 )
+from ota_agent.wiring.building import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,8 +113,26 @@ def test_retries_end_in_time_however_many_there_may_be(
     assert work.done > 3
 
 
-def test_transfer_that_moved_for_long_may_still_be_tried_again(
+def test_source_that_accepts_and_says_nothing_is_given_up_within_a_minute(
     clock: FakeClock, progress: FakeProgress
+) -> None:
+    began = clock.monotonic()
+    attempts: list[float] = []
+
+    def say_nothing() -> str:
+        attempts.append(clock.monotonic())
+        clock.advance(25)
+        raise unreachable()
+
+    with pytest.raises(SourceUnreachable):
+        Connection(clock, retries=ONCE).call(say_nothing, progress)
+    assert clock.monotonic() - began <= 60
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("retries", [Retries(2, 60), ONCE])
+def test_transfer_that_moved_for_long_may_still_be_tried_again(
+    clock: FakeClock, progress: FakeProgress, retries: Retries
 ) -> None:
     failures = [unreachable()]
 
@@ -123,7 +142,7 @@ def test_transfer_that_moved_for_long_may_still_be_tried_again(
             raise failures.pop()
         return "answer"
 
-    assert Connection(clock, retries=Retries(2, 60)).call(transfer, progress) == "answer"
+    assert Connection(clock, retries=retries).call(transfer, progress) == "answer"
 
 
 def test_pauses_grow_and_never_undercut_what_is_asked_for(

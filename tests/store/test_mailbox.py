@@ -86,8 +86,10 @@ def test_each_asker_finds_the_outcome_of_its_own_command(ours: Mailbox, theirs: 
 def test_command_is_taken_back_unless_it_was_taken(ours: Mailbox, theirs: Mailbox) -> None:
     early, late = theirs.put(RETRY), theirs.put(RETRY)
 
+    assert not theirs.is_taken(late)
     assert theirs.withdraw(early)
     assert ours.take() == [(late, RETRY)]
+    assert theirs.is_taken(late)
     assert not theirs.withdraw(late)
 
 

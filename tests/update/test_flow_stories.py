@@ -16,7 +16,6 @@ from trees import contents
 
 from fakes.host import FakeCommandResult
 from fakes.object_store import Executable
-from ota_agent import log
 from ota_agent.config import Backups, Source
 from ota_agent.errors import (
     ConfigError,
@@ -402,7 +401,6 @@ def test_what_a_failing_hook_wrote_is_in_the_log(
 ) -> None:
     machine.publish(release("two", manifest=hook("pre_activate")))
     answers(machine, FakeCommandResult(1, "first line\nlast line\n"))
-    log.configure("json", "warning")
 
     ended = machine.update()
 

@@ -19,6 +19,7 @@ from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.deployment import Kind, Phase
 from ota_agent.store.database import Database
 from ota_agent.store.journal import Journal
+from ota_agent.store.lock import Owner
 from ota_agent.store.mailbox import Mailbox
 from ota_agent.store.paths import Paths
 from ota_agent.wiring import ask_agent, asking, build_agent, read_status, running_agent, verify_live
@@ -78,15 +79,15 @@ def test_running_agent_carries_out_what_it_is_asked(
         assert running_agent(config) == process.pid
         commit = publisher.change({"app.py": b"print(2)\n"})
 
-        updated = ask_agent(config, Command(Ask.UPDATE, asked_by="operator"))
+        updated = ask_agent(config, Command(Ask.UPDATE, asked_by="operator"), pytest.fail)
         assert updated.exit is Exit.DONE
         assert updated.data["deployment"]["commit"] == commit
 
-        back = ask_agent(config, Command(Ask.ROLLBACK, asked_by="operator"))
+        back = ask_agent(config, Command(Ask.ROLLBACK, asked_by="operator"), pytest.fail)
         assert back.exit is Exit.DONE
         assert contents(config.work_dir / "live") == FILES
 
-        refused = ask_agent(config, Command(Ask.RETRY, {"release": "9.9.9"}))
+        refused = ask_agent(config, Command(Ask.RETRY, {"release": "9.9.9"}), pytest.fail)
         assert refused.exit is Exit.REFUSED
 
     assert process.returncode == 0
@@ -99,7 +100,7 @@ def test_agent_that_ends_meanwhile_is_told(config: Config, tmp_path: Path) -> No
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_S)
 
-        outcome = ask_agent(config, Command(Ask.CHECK))
+        outcome = ask_agent(config, Command(Ask.CHECK), pytest.fail)
 
     assert outcome.exit is Exit.NO_AGENT
 
@@ -133,7 +134,7 @@ def test_answer_that_came_last_of_all_counts(
 
     monkeypatch.setattr(asking, "owner_of", answer_and_end)
 
-    assert ask_agent(config, Command(Ask.CHECK)).text == "done at last"
+    assert ask_agent(config, Command(Ask.CHECK), pytest.fail).text == "done at last"
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -160,7 +161,7 @@ def test_rollback_whose_agent_ended_is_told_by_its_deployment(
                 journal.enter(begun, Phase.SUCCEEDED)
 
     monkeypatch.setattr(asking, "owner_of", begin_and_end)
-    told = ask_agent(config, Command(Ask.ROLLBACK))
+    told = ask_agent(config, Command(Ask.ROLLBACK), pytest.fail)
 
     if ends:
         assert told.exit is Exit.DONE
@@ -175,11 +176,80 @@ def test_command_that_nobody_took_is_not_done_later(
     run_once()
     monkeypatch.setattr(asking, "owner_of", lambda _: None)
 
-    told = ask_agent(config, Command(Ask.ROLLBACK))
+    told = ask_agent(config, Command(Ask.ROLLBACK), pytest.fail)
 
     assert (told.exit, "nothing was done" in told.text) == (Exit.NO_AGENT, True)
     with closing(Database.open(Paths(config.work_dir).database_file)) as database:
         assert Mailbox(database).take() == []
+
+
+class Silent:
+    """An agent that has the lock and does nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, takes: bool) -> None:
+        self.pid, self._takes = os.getpid(), takes
+        monkeypatch.setattr(asking, "SILENT_S", 0.05)
+        monkeypatch.setattr(asking, "GIVEN_UP_S", 0.3)
+        monkeypatch.setattr(asking, "_is_halted", lambda _: True)
+        monkeypatch.setattr(asking, "owner_of", self._owner)
+
+    def _owner(self, config: Config) -> Owner:
+        if self._takes:
+            with closing(Database.open(Paths(config.work_dir).database_file)) as database:
+                Mailbox(database).take()
+        return Owner(pid=self.pid)
+
+
+@pytest.mark.parametrize(
+    ("takes", "what"), [(False, "nothing was done"), (True, "goes on when it does")]
+)
+def test_agent_that_does_not_answer_is_given_up(
+    config: Config,
+    run_once: Callable[[], Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    takes: bool,
+    what: str,
+) -> None:
+    run_once()
+    agent, warned = Silent(monkeypatch, takes=takes), list[str]()
+
+    outcome = ask_agent(config, Command(Ask.CHECK), warned.append)
+
+    assert outcome.exit is Exit.NO_AGENT
+    assert f"pid {agent.pid}" in outcome.text
+    assert what in outcome.text
+    assert "has not answered" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("takes", "what"), [(False, "nothing was done"), (True, "the agent goes on with it")]
+)
+def test_asker_that_is_interrupted_is_told_what_becomes_of_it(
+    config: Config,
+    run_once: Callable[[], Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    takes: bool,
+    what: str,
+) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    run_once()
+    Silent(monkeypatch, takes=takes)
+
+    with pytest.raises(KeyboardInterrupt, match=what):
+        ask_agent(config, Command(Ask.CHECK), interrupt)
+
+
+def test_process_that_is_halted_is_told_from_one_that_works() -> None:
+    assert not asking._is_halted(os.getpid())
+    assert not asking._is_halted(None)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: asking._is_halted(process.pid))
+        process.kill()
 
 
 # --- the live tree --------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from plain_user import as_plain_user
@@ -13,11 +15,8 @@ from ota_agent.host import facts
 from ota_agent.store.database import Database
 from ota_agent.store.lock import AgentLock
 from ota_agent.store.paths import Paths
-from ota_agent.wiring import read_history, read_status, running_agent
+from ota_agent.wiring import read_history, read_status, require_own, running_agent
 from ota_agent.wiring import reading as module
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def made(work_dir: Path, device: str = "door-7") -> Config:
@@ -146,3 +145,24 @@ def test_database_that_may_only_be_read_is_enough() -> None:
 
         assert read_status(config)["device_id"] == "door-7"
         assert read_history(config, None) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "hint"), [(0, "Ask with sudo."), (4_000_000, "`sudo -u 4000000 ...`")]
+)
+def test_work_of_another_users_agent_is_not_done_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, hint: str
+) -> None:
+    source = Source(type="git", url="https://git.example.com/fw.git")
+    config = Config(work_dir=tmp_path / "device", source=source)
+    require_own(config)  # nothing is there yet
+    config.work_dir.mkdir()
+    require_own(config)
+    found = config.work_dir.stat()
+    monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_uid=owner, real=found))
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+
+    with pytest.raises(WorkDirUnusable, match="belongs to the agent of user") as caught:
+        require_own(config)
+
+    assert hint in caught.value.hint
