@@ -142,7 +142,7 @@ class Agent:
             self._drift.watch()
             self._begin_deployment()
             self._begin_poll()
-            if self._flight.is_idle:
+            if self._flight.leaves_live_alone:
                 self._drift.begin_if_due()
             self._parts.display.refresh()
             self._keep_alive()
@@ -219,7 +219,8 @@ class Agent:
         self._drift.hurry()
         last_phase = self._parts.device.disk.journal.last_phase(ended)
         self._asks.ended(ended, last_phase, is_own=news.is_own)
-        if not news.is_own or may_try_another(ended) or self._asks.wants_poll:
+        goes_on = not news.is_own or news.made_way or may_try_another(ended)
+        if goes_on or self._asks.wants_poll:
             self._poller.hurry()
 
     # --- polls -----------------------------------------------------------------------------------
@@ -271,7 +272,6 @@ class Agent:
             self._flight.take(self._parts.manager.begin(candidate, notes))
         elif deployment.commit != candidate.offer.commit and self._flight.is_replaceable:
             self._flight.make_way(f"{candidate.offer.name} is newer")
-            self._poller.hurry()
 
     # --- the rest --------------------------------------------------------------------------------
 

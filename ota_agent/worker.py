@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from ota_agent.errors import DeadlineExceeded, Stopped, Superseded
+from ota_agent.errors import AgentError, DeadlineExceeded, NotYet, Stopped, Superseded
 from ota_agent.model.deployment import Phase
 from ota_agent.ports import Progress
 
@@ -74,6 +74,12 @@ class Worker(PhaseProgress):
     def is_done(self) -> bool:
         """Whether the work has ended."""
         return self._future.done()
+
+    @property
+    def has_bug(self) -> bool:
+        """Whether the work ended by something that nobody expects."""
+        error = self._future.exception() if self.is_done else None
+        return error is not None and not isinstance(error, AgentError | NotYet | Stopped)
 
     def result(self) -> Any:  # noqa: ANN401 - what the work gives
         """Give what the work gave, or raise what it raised; waits for the end."""

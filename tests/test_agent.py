@@ -646,6 +646,52 @@ def test_newer_release_takes_the_place_of_one_that_waits(daemon: Daemon, machine
     assert daemon.status()["last_error"] is None
 
 
+def test_source_is_asked_once_while_the_superseded_deployment_ends(
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = flow.FLOW[Phase.HOLD]
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def end_late(job: Job) -> Deployment:
+        if not arrived.is_set():
+            arrived.set()
+            assert go_on.wait(PATIENCE_S)
+        return row.do(job)
+
+    monkeypatch.setitem(flow.FLOW, Phase.HOLD, replace(row, do=end_late))
+    machine.publish(GOOD)
+    daemon.start()
+    daemon.until(arrived.is_set)
+    polls, newer = machine.source.polls, machine.publish(BETTER)
+    daemon.leave(Ask.CHECK)
+    for _ in range(10):
+        daemon.until(lambda: machine.source.polls > polls and daemon.agent._poller.worker is None)
+        daemon.signal(signal.SIGUSR1)
+        assert daemon.notifier.turned.acquire(timeout=PATIENCE_S)
+
+    assert machine.source.polls == polls + 1
+    go_on.set()
+    daemon.until(lambda: daemon.is_live(newer.commit))
+    assert daemon.history == [
+        ("first", "abandoned", "release.superseded"),
+        ("first", "succeeded", None),
+    ]
+
+
+def test_drift_is_found_while_a_deployment_only_waits(daemon: Daemon, machine: Machine) -> None:
+    first = machine.publish(GOOD)
+    daemon.start()
+    daemon.until(lambda: daemon.is_live(first.commit))
+    machine.host.command_answers(["/bin/may-i"], 75)
+    machine.publish(HELD)
+    daemon.pass_until(lambda: daemon.status()["waiting"])
+    machine.edit("app.py", b"edited by hand")
+
+    daemon.pass_until(lambda: daemon.status()["drift"]["files"] == ["app.py"])
+
+    assert daemon.status()["phase"] == "hold"
+
+
 def test_update_asks_a_deployment_that_waits_again_at_once(
     daemon: Daemon, machine: Machine
 ) -> None:
@@ -744,6 +790,27 @@ def test_bug_in_a_step_is_survived_and_counted_like_a_crash(
 
     assert daemon.history[0] == ("first", "abandoned", "agent.crashed")
     assert daemon.status()["last_error"]["code"] == "agent.crashed"
+
+
+def test_bug_of_the_loop_does_not_count_against_a_deployment_that_only_waits(
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(daemon, machine)
+    refresh, bugs = daemon.agent._parts.display.refresh, threading.Semaphore(0)
+
+    def fail() -> None:
+        bugs.release()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(daemon.agent._parts.display, "refresh", fail)
+    for _ in range(4):
+        daemon.signal(signal.SIGUSR1)
+        assert bugs.acquire(timeout=PATIENCE_S)
+    monkeypatch.setattr(daemon.agent._parts.display, "refresh", refresh)
+
+    in_flight = daemon.in_flight
+    assert in_flight is not None
+    assert (in_flight.phase, in_flight.crashes) == (Phase.HOLD, 0)
 
 
 def test_bug_answers_who_asked_for_the_update(

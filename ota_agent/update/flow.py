@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ota_agent.errors import AgentError, ConnectivityLost, ReleaseRejected
+from ota_agent.errors import AgentError, BackupUnusable, ConnectivityLost, ReleaseRejected
 from ota_agent.model.deployment import Deployment, Kind, Phase
-from ota_agent.update import steps
+from ota_agent.update import hooks, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,6 +88,21 @@ def after_crash(deployment: Deployment, attempts: int) -> Phase:
     if deployment.phase is P.CONFIRM and attempts >= MAX_CRASHES:
         worn_out = True
     return row.failed if worn_out else row.crashed
+
+
+def only_waits(deployment: Deployment) -> bool:
+    """Tell whether going down says nothing about a deployment: in HOLD, with no hook at work."""
+    return deployment.phase is P.HOLD and not hooks.is_suspected(deployment)
+
+
+def after_failure(phase: Phase, error: AgentError) -> Phase:
+    """Choose the phase after one that failed.
+
+    COMMIT is tried again, unless somebody keeps the live link elsewhere.
+    """
+    if phase is P.COMMIT and isinstance(error, BackupUnusable):
+        return P.RESTORE
+    return FLOW[phase].failed
 
 
 def counts_as_attempt(deployment: Deployment, error: AgentError | None) -> bool:

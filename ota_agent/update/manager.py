@@ -124,7 +124,7 @@ class OTAManager:
     def _resumed(self, deployment: Deployment) -> Deployment:
         if deployment.phase is Phase.STUCK:
             return self._journal.enter(deployment, Phase.RESTORE)
-        if deployment.clean_stop:
+        if deployment.clean_stop or flow.only_waits(deployment):
             return self._journal.update(replace(deployment, clean_stop=False))
         return self.crashed(deployment)
 
@@ -172,10 +172,10 @@ class OTAManager:
         except DatabaseBusy:
             raise  # somebody holds it: that says nothing about the phase, which is run again
         except AgentError as error:
-            return self._not_done(job, row, error)
+            return self._not_done(job, error)
         except OSError as error:
             # A file that has to be there is not: the disk's failure, and no bug.
-            return self._not_done(job, row, DiskFault(f"the disk is not as it was left: {error}"))
+            return self._not_done(job, DiskFault(f"the disk is not as it was left: {error}"))
 
     def _done(self, done: Deployment, row: flow.Row, progress: PhaseProgress) -> Deployment:
         """Write that a step is done; a journal that takes no record now does not undo the step."""
@@ -196,16 +196,17 @@ class OTAManager:
                 tries += 1
                 progress.wait(JOURNAL_RETRY_S)
 
-    def _not_done(self, job: Job, row: flow.Row, error: AgentError) -> Deployment:
+    def _not_done(self, job: Job, error: AgentError) -> Deployment:
         phase = job.deployment.phase
+        failed = flow.after_failure(phase, error)
         _log.warning(
             "phase failed", deployment=job.deployment.id, phase=phase,
             code=error.code, error=error.message,
         )  # fmt: skip
-        is_last_resort = row.failed in {phase, Phase.STUCK}
+        is_last_resort = failed in {phase, Phase.STUCK}
         if is_last_resort and isinstance(error, DiskFull) and self._device.disk.ballast.drop():
             return job.deployment  # at once, before somebody else takes the space
-        if row.failed is phase:
+        if failed is phase:
             job.progress.wait(JOURNAL_RETRY_S)
             return job.deployment
         if isinstance(error, StoreDamaged) and phase in REBUILD:
@@ -214,7 +215,7 @@ class OTAManager:
             objects = self._device.disk.objects
             if objects.is_damaged(job.progress):
                 objects.set_aside()
-        return self._failed(job.deployment, row.failed, error)
+        return self._failed(job.deployment, failed, error)
 
     def _deadline_s(self, job: Job) -> float:
         if job.deployment.phase in UNCOMMANDED:

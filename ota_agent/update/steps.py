@@ -16,14 +16,13 @@ from ota_agent.errors import (
     AgentError,
     BackupUnusable,
     DiskFull,
-    HookFailed,
     NotYet,
     StoreDamaged,
     Superseded,
 )
 from ota_agent.model.release import Release
 from ota_agent.store import persist, records, space
-from ota_agent.update import gates, inspection, probation
+from ota_agent.update import gates, hooks, inspection, probation
 from ota_agent.update.drift import KeptTree
 from ota_agent.update.retention import make_room
 
@@ -36,9 +35,8 @@ if TYPE_CHECKING:
 
 _log = log.get_logger(__name__)
 
-EXIT_NOT_YET = 75  # sysexits.h: EX_TEMPFAIL
-EXIT_LATE = 124  # of a command that had to be ended, see `ports.CommandResult`
-HOOK_RETRY = timedelta(minutes=1)
+LINK_RETRY = timedelta(minutes=1)
+LINK_PATIENCE = timedelta(minutes=10)
 
 
 def fetch(job: Job) -> Deployment:
@@ -88,7 +86,7 @@ def hold(job: Job) -> Deployment:
     reason = job.device.rules.reconsider(job.deployment)
     if reason is not None:
         raise Superseded(reason)
-    _run_hook(job, "pre_activate", job.target, may_wait=True)
+    hooks.ask(job)
     return job.deployment
 
 
@@ -143,7 +141,7 @@ def activate(job: Job) -> Deployment:
     if deployment.from_release != job.target:
         device.disk.releases.set_previous(deployment.from_release)
     device.disk.releases.make_live(job.target)
-    _run_hook(job, "post_activate", job.target)
+    hooks.run(job, "post_activate", job.target)
     return job.deployment
 
 
@@ -157,7 +155,10 @@ def commit(job: Job) -> Deployment:
     """Declare it good: the verdict itself is the driver's transaction; this only makes sure."""
     if job.device.disk.releases.live() != job.target:
         message = f"live does not name {job.target} any more"
-        raise BackupUnusable(message, hint="Look at who moved the live link; the agent waits.")
+        now = job.device.clock.now()
+        if now - job.deployment.entered_at < LINK_PATIENCE:
+            raise NotYet(f"{message}: look at who moved the link", now + LINK_RETRY)
+        raise BackupUnusable(message, hint="Leave the links in work_dir to the agent.")
     return job.deployment
 
 
@@ -177,7 +178,7 @@ def restore(job: Job) -> Deployment:
         message = f"the release {before}, which was live before, is not on the disk any more"
         raise BackupUnusable(message)
     if releases.live() == deployment.release and deployment.release is not None:
-        _undo_hook(job)
+        hooks.undo(job)
     if before is not None and releases.live() != before:
         _mend_if_possible(job, before)
     device.disk.backups.restore_data(deployment.backup)
@@ -247,39 +248,6 @@ def _local_changes(job: Job) -> bytes:
     if kept is None:
         return b""
     return kept.local_changes(kept.scan(job.device.config.drift.ignore))
-
-
-def _run_hook(job: Job, name: str, release: str, *, may_wait: bool = False) -> None:
-    argv = getattr(job.manifest(release).hooks, name)
-    if not argv:
-        return
-    device, limit_s = job.device, job.device.config.commands.timeout_s
-    began = device.clock.monotonic()
-    result = device.host.run_command(
-        argv,
-        device.disk.paths.release_dir(release),
-        limit_s,
-        job.environment(release) | {"OTA_HOOK": name},
-        job.progress,
-    )
-    if result.exit_code == 0:
-        return
-    last = result.output.strip().splitlines()[-1:] or ["no output"]
-    if may_wait and result.exit_code == EXIT_NOT_YET:
-        raise NotYet(f"{name} says: not yet: {last[0]}", device.clock.now() + HOOK_RETRY, release)
-    how = f"ended with exit code {result.exit_code}: {last[0]}"
-    if result.exit_code == EXIT_LATE and device.clock.monotonic() - began >= limit_s:
-        how = f"did not end within {limit_s:g} s (commands.timeout_s)"
-    _log.warning("hook failed", hook=name, release=release, how=how, output=result.output)
-    raise HookFailed(f"the hook {name} of {release} {how}")
-
-
-def _undo_hook(job: Job) -> None:
-    try:
-        _run_hook(job, "post_restore", job.target)
-    except AgentError as error:
-        # The way back must not depend on the release that is being left.
-        _log.warning("post_restore failed, restoring all the same", error=error.message)
 
 
 def _give_back(job: Job) -> None:

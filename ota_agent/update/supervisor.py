@@ -27,10 +27,17 @@ FIRST_DEADLINE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A deployment came to its end; `is_own`: this process began it."""
+    """A deployment came to its end.
+
+    Attributes:
+        is_own: this process began it.
+        made_way: for a newer one, or for a rollback by hand.
+
+    """
 
     deployment: Deployment
     is_own: bool
+    made_way: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class Supervisor:
         self._interval_s = interval_s
         self._worker: Worker | None = None
         self._is_own = False
+        self._made_way = False
+        self._has_bug = False
         self.deployment: Deployment | None = None
         self.due_at = clock.monotonic()
 
@@ -82,6 +91,11 @@ class Supervisor:
     def is_idle(self) -> bool:
         """Whether there is nothing in flight."""
         return self.deployment is None and self._worker is None
+
+    @property
+    def leaves_live_alone(self) -> bool:
+        """Whether nobody is at what is live, nor was since a deployment began: it may only wait."""
+        return self._worker is None and (self.deployment is None or self.is_replaceable)
 
     @property
     def is_stuck(self) -> bool:
@@ -110,7 +124,7 @@ class Supervisor:
 
     def take(self, deployment: Deployment) -> None:
         """Carry out a deployment that was begun just now."""
-        self.deployment, self._is_own = deployment, True
+        self.deployment, self._is_own, self._made_way = deployment, True, False
         self.due_at = self._clock.monotonic()
 
     def hurry(self) -> None:
@@ -144,7 +158,7 @@ class Supervisor:
         worker.watch()
         if not worker.is_done:
             return None
-        self._worker = None
+        self._worker, self._has_bug = None, worker.has_bug
         now = self._clock.monotonic()
         # Should the result be a bug's, this is where the loop finds the deployment again.
         self.deployment, self.due_at = self._journal.in_flight(), now + BROKEN_RETRY_S
@@ -163,12 +177,13 @@ class Supervisor:
             _log.error("deployment cannot go on now", code=error.code, error=error.message)
             return Broken(error)
         self.due_at = now + STUCK_RETRY_S
-        return Ended(ended, self._is_own)
+        return Ended(ended, self._is_own, self._made_way)
 
     def make_way(self, reason: str) -> None:
         """End a deployment that has not touched what is live; a later one comes to its own end."""
-        if self.deployment is None or not self.is_replaceable:
+        if self.deployment is None or self._made_way or not self.is_replaceable:
             return
+        self._made_way = True
         if self._worker is not None:
             self._worker.end(Superseded(reason))
         else:
@@ -176,18 +191,17 @@ class Supervisor:
         self.due_at = self._clock.monotonic()
 
     def survive(self) -> bool:
-        """After a bug: the table's column for a crash decides, and its patience ends.
+        """After a bug of the worker: the table's column for a crash decides, its patience ends.
 
-        Tells whether there was nothing on a worker, where the bug may have been.
+        A bug of the loop says nothing about the deployment. Tells whether none is on a worker.
         """
-        if self._worker is not None:
-            return False
+        has_bug, self._has_bug = self._has_bug, False
         try:
-            if self.deployment is not None:
+            if has_bug and self.deployment is not None:
                 self.deployment = self._manager.crashed(self.deployment)
         except AgentError as error:
             _log.warning("crash not counted", code=error.code, error=error.message)
-        return True
+        return self._worker is None
 
     def _deploy(self, deployment: Deployment, work: PhaseProgress) -> Deployment:
         if deployment.phase is Phase.STUCK:
