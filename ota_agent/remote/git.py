@@ -101,8 +101,9 @@ class Git:
         exit_code = child.bury()
         found = re.search(rb"\d+(?:\.\d+)+", said)
         if exit_code != 0 or not found:
-            told = scrub(f"{output.text} {said[:_SAID_BYTES]!r}".strip())
-            raise GitUnusable(f"{path} tells no version (exit code {exit_code}): {told}")
+            told = scrub(f"{said[:_SAID_BYTES].decode(errors='replace')}\n{output.text}").split()
+            message = f"{path} tells no version (exit code {exit_code})"
+            raise GitUnusable(": ".join([message, " ".join(told)] if told else [message]))
         version = found[0].decode()
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
             raise GitUnusable(f"{path} is git {version}; 2.39 is the oldest that is safe to use.")

@@ -106,8 +106,9 @@ def _make_work_dir(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(PUBLIC_MODE)
     except FileExistsError as error:
-        what = "a link that leads to no directory" if path.is_symlink() else "a file"
-        raise WorkDirUnusable(f"work_dir {path} is {what}, not a directory.") from error
+        link, file = "a link that leads to no directory", "a file, not a directory"
+        what = link if path.is_symlink() else file
+        raise WorkDirUnusable(f"work_dir {path} is {what}.") from error
     except OSError as error:
         raise WorkDirUnusable(f"work_dir {path} cannot be created: {error.strerror}.") from error
 

@@ -117,7 +117,7 @@ def test_link_that_leads_to_no_directory_is_refused_as_what_it_is(
 ) -> None:
     paths.work_dir.parent.mkdir()
     paths.work_dir.symlink_to(target)
-    with pytest.raises(WorkDirUnusable, match="is a link that leads to no directory"):
+    with pytest.raises(WorkDirUnusable, match=r"is a link that leads to no directory\.$"):
         workdir.prepare(paths)
 
 
