@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from device import Machine
 
+from ota_agent.config import Source
+from ota_agent.model.channel import parse_channel
 from ota_agent.model.deployment import Phase
 from ota_agent.model.verdict import NoCandidate, Reason
 from ota_agent.store import records
@@ -97,3 +100,36 @@ def test_persistent_paths_are_no_files_that_a_release_takes_away(disk: Path) -> 
 
     assert machine.update().phase is Phase.SUCCEEDED
     machine.power_off()
+
+
+@pytest.mark.parametrize(("needed", "phase"), [("1.0", Phase.SUCCEEDED), ("99.0", Phase.ABANDONED)])
+def test_release_for_a_newer_agent_is_left_to_it(
+    machine: Machine, needed: str, phase: Phase
+) -> None:
+    machine.publish({**MANY, "ota.toml": f'min_agent = "{needed}"\n'.encode() + MANIFEST})
+    ended = machine.update()
+
+    assert ended.phase is phase
+    assert code_of(ended) == (None if phase is Phase.SUCCEEDED else Reason.AGENT_TOO_OLD)
+    assert machine.quarantine == {}
+
+
+def test_tag_and_manifest_that_name_two_versions_are_the_publishers(disk: Path) -> None:
+    channel = parse_channel("tag:*")
+    source = Source(type="git", url="https://git.example.com/fw.git", channel=channel)
+    machine = Machine(disk / "other", {"source": source})
+    offer = machine.source.publish_tag("v1.2.0", {"app": b"1", "ota.toml": b'version = "1.3.0"\n'})
+    machine.start()
+
+    assert code_of(machine.update()) == "release.version_mismatch"
+    assert machine.quarantine == {offer.commit: "release.version_mismatch"}
+    machine.power_off()
+
+
+def test_object_store_that_gives_less_than_it_was_asked_for_is_damaged(machine: Machine) -> None:
+    machine.publish(FEW)
+    with mock.patch.object(machine.objects, "contents", return_value=iter(())):
+        ended = machine.update()
+
+    assert (ended.phase, code_of(ended)) == (Phase.ABANDONED, "device.store_damaged")
+    assert machine.quarantine == {}

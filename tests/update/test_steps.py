@@ -247,3 +247,43 @@ def test_previous_release_that_is_gone_does_not_keep_the_device_stuck(machine: M
     assert ended.phase is Phase.ROLLED_BACK
     assert machine.live == before
     assert machine.disk.releases.previous() is None
+
+
+def test_undo_hook_that_fails_does_not_bar_the_way_back(machine: Machine) -> None:
+    before = machine.live
+    machine.publish(release("three", '[hooks]\npost_restore = ["bin/run"]\n' + FAILS))
+    machine.host.command_answers(("bin/run",), 1)
+
+    assert machine.update().phase is Phase.ROLLED_BACK
+    assert machine.live == before
+
+
+# --- what is not there ----------------------------------------------------------------------------
+
+
+def test_staged_tree_that_is_gone_ends_the_deployment_and_blames_nobody(machine: Machine) -> None:
+    before = machine.live
+    machine.publish(release("three"))
+    ended = deploy(machine, Phase.HOLD, lambda: atomic.remove_tree(staged(machine)))
+
+    assert ended.phase is Phase.ABANDONED
+    assert machine.live == before
+    assert machine.quarantine == {}
+    assert machine.update().phase is Phase.SUCCEEDED
+
+
+def test_rollback_with_data_that_no_backup_holds_changes_nothing(machine: Machine) -> None:
+    before = machine.live
+    ended = machine.roll_back(with_data=True)
+
+    assert ended.phase is Phase.ABANDONED
+    assert ended.error is not None
+    assert ended.error.code == "device.backup_unusable"
+    assert machine.live == before
+
+
+def test_release_that_is_made_live_once_more_is_not_its_own_previous_one(machine: Machine) -> None:
+    previous = machine.disk.releases.previous()
+
+    assert machine.roll_back(machine.live).phase is Phase.SUCCEEDED
+    assert machine.disk.releases.previous() == previous
