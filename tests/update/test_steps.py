@@ -13,8 +13,9 @@ from typing_extensions import override
 from fakes.object_store import Executable
 from ota_agent.errors import DiskFull, Stopped
 from ota_agent.model.deployment import Phase
-from ota_agent.store import atomic
+from ota_agent.store import atomic, space
 from ota_agent.store.releases import ReleaseStore
+from ota_agent.store.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -287,3 +288,18 @@ def test_release_that_is_made_live_once_more_is_not_its_own_previous_one(machine
 
     assert machine.roll_back(machine.live).phase is Phase.SUCCEEDED
     assert machine.disk.releases.previous() == previous
+
+
+def test_spare_tree_gives_way_to_a_release_that_needs_the_space(machine: Machine) -> None:
+    machine.publish(release("three", FAILS))
+    machine.update()
+    assert machine.disk.releases.has_spare
+    real = space.free
+
+    def free(directory: Path) -> Space:
+        is_full = machine.disk.releases.has_spare
+        return Space(bytes=0, inodes=None) if is_full else real(directory)
+
+    machine.publish(release("four"))
+    with mock.patch.object(space, "free", free):
+        assert machine.update().phase is Phase.SUCCEEDED
