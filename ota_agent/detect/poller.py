@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 JITTER = 0.1  # a fleet that was switched on together must not poll together
 LONGEST_BACKOFF_S = 900.0
+LONGEST_ASKED_S = 86400.0  # a Retry-After of a year must not end the updates
 MAX_DOUBLINGS = 16  # a device that is offline for weeks must not reach what no float can hold
 CLOCK_RETRY_S = 5.0
 DEADLINE_S = 300.0
@@ -116,4 +117,4 @@ class Poller:
         longest = min(self._interval_s * 2**doublings, LONGEST_BACKOFF_S)
         pause_s = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
         asked_s = error.retry_after_s if isinstance(error, SourceBusy) else None
-        return max(pause_s, asked_s or 0.0)
+        return max(pause_s, min(asked_s or 0.0, LONGEST_ASKED_S))

@@ -27,6 +27,8 @@ STATE = "drift"
 PREVIOUS_STATE = "drift_of_previous"
 INTERVAL_S = 300.0
 DEADLINE_S = 300.0
+LONGEST_PAUSE_S = 86400.0
+MAX_DOUBLINGS = 16  # more than lead to the longest pause
 KEPT_PATCHES = 5
 
 
@@ -178,6 +180,7 @@ class DriftWatch:
         """Watch the live tree of `device`; the first time at once."""
         self._device = device
         self._wake = wake
+        self._failures = 0
         self.worker: Worker | None = None
         self.due_at = device.clock.monotonic()
 
@@ -211,6 +214,13 @@ class DriftWatch:
         try:
             worker.result()
         except AgentError as error:
+            # A look may have to fetch the whole release again: a source that never gives it must
+            # not be asked so at every look.
+            doubled = 1 << min(self._failures, MAX_DOUBLINGS)
+            self.due_at += min(interval_s * doubled, LONGEST_PAUSE_S) - interval_s
+            self._failures += 1
             _log.warning("live tree not scanned", code=error.code, error=error.message)
         except Stopped:
             return
+        else:
+            self._failures = 0

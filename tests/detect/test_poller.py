@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ota_agent.ports import Progress
 
 PATIENCE_S = 20.0
+DAY_S = 86400.0
 INTERVAL_S = 300.0
 NOTHING = NoCandidate(Reason.UP_TO_DATE, "v1.0.0 is live", "Nothing to do.")
 DOWN = SourceUnreachable("no route to host")
@@ -271,6 +272,15 @@ def test_source_that_names_a_time_is_not_asked_before(
     poll(poller)
 
     assert pause_s(poller, clock) >= 5000
+
+
+def test_source_that_asks_for_a_year_is_asked_again_the_next_day(
+    poller: Poller, eyes: Eyes, clock: FakeClock
+) -> None:
+    eyes.fail(SourceBusy("429", retry_after_s=365 * DAY_S))
+    poll(poller)
+
+    assert DAY_S <= pause_s(poller, clock) <= DAY_S + 1.1 * INTERVAL_S
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,14 @@ from ota_agent.errors import DiskFault, SourceUnreachable, Stopped
 from ota_agent.store.outbox import Outbox
 from ota_agent.store.releases import ReleaseStore
 from ota_agent.update import drift
-from ota_agent.update.drift import DEADLINE_S, INTERVAL_S, DriftWatch, KeptTree, look
+from ota_agent.update.drift import (
+    DEADLINE_S,
+    INTERVAL_S,
+    LONGEST_PAUSE_S,
+    DriftWatch,
+    KeptTree,
+    look,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -392,6 +399,24 @@ def test_look_that_fails_is_tried_again_later(start: Callable[..., Machine]) -> 
     run(watch)
 
     assert watch.due_at == machine.clock.monotonic() + INTERVAL_S
+
+
+def test_source_that_never_gives_the_live_release_is_asked_ever_more_rarely(
+    start: Callable[..., Machine],
+) -> None:
+    machine = start()
+    machine.objects.set_aside()
+    machine.source.fail_fetch(SourceUnreachable("no route"), times=12)
+    watch = DriftWatch(machine.device, lambda: None)
+    pauses = []
+    for _ in range(13):
+        run(watch)
+        pauses.append(watch.due_at - machine.clock.monotonic())
+        watch.hurry()
+
+    doubled = [min(INTERVAL_S * 2**times, LONGEST_PAUSE_S) for times in range(12)]
+    assert pauses == pytest.approx([*doubled, INTERVAL_S])
+    assert LONGEST_PAUSE_S in doubled
 
 
 @pytest.mark.parametrize("how", ["stopped", "overdue"])
