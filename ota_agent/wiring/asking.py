@@ -120,9 +120,9 @@ def verify_live(config: Config, report: Callable[[str], None]) -> Outcome:
     if not has_database(paths):
         return nothing
     with closing(Database.read(paths.database_file)) as database:
-        objects = GitObjects(
-            Git(paths.private_dir / "git"), paths.repo_dir, move_aside=atomic.rename
-        )
+        git = Git(paths.private_dir / "git")
+        git.check_version()  # what is no git may list nothing, and so find nothing missing
+        objects = GitObjects(git, paths.repo_dir, move_aside=atomic.rename)
         releases = ReleaseStore(paths, objects, database)
         live = releases.live()
         if live is None:

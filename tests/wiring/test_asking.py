@@ -14,6 +14,7 @@ import pytest
 from trees import contents
 
 from ota_agent import wiring
+from ota_agent.errors import GitUnusable
 from ota_agent.host.clock import SystemClock
 from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.deployment import Kind, Phase
@@ -340,3 +341,22 @@ def test_verify_writes_nothing_not_even_what_it_learnt(
 
     assert outcome.exit is Exit.DONE
     assert file.read_bytes() == before
+
+
+def test_verify_takes_no_other_programs_word_for_git_s(
+    config: Config,
+    publisher: Publisher,
+    run_once: Callable[[], Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher.publish(FILES)
+    run_once()
+    other = tmp_path / "bin/git"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho hi\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
+
+    with pytest.raises(GitUnusable, match="tells no version"):
+        verify(config)
