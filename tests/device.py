@@ -156,7 +156,7 @@ class Machine:
             self.source,
             database,
             self.clock,
-            Able(Version(1), runs_commands=True),
+            Able(Version(1)),
         )
         self.device = Device(
             device_id="bench",

@@ -55,6 +55,7 @@ def read(source: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
 
     """
     # Empty is not absent: `--config "$(cat FILE)"` without the file must not load another one.
+    giver = "--config" if source is not None else FILE_VARIABLE
     if source is None:
         source = environ.get(FILE_VARIABLE)
     if source is None:
@@ -65,8 +66,8 @@ def read(source: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
         return STDIN, _decode(sys.stdin.buffer.read(MAX_BYTES + 1), STDIN)
     if not source.strip():
         raise ConfigError(
-            "the configuration is empty: --config got no text",
-            hint='Where it reads --config "$(cat FILE)", check that FILE is there.',
+            f"the configuration is empty: {giver} got no text",
+            hint='Where it is given as "$(cat FILE)", check that FILE is there.',
         )
     name = printable(source)
     return name, _decode(_bytes_of(Path(source)), name)

@@ -55,7 +55,7 @@ class Policy:
         facts: what is remembered, by commit.
         not_before: by commit, when one that failed lately may be tried again.
         now: wall-clock time, aware.
-        commands_allowed: this device runs the commands of such releases.
+        commands_missing: settings without which the commands of such releases are not run.
         accept_deletions: commits whose mass deletion the operator has acknowledged.
         accept_downgrade: the operator asked for what is offered now, older or rewritten.
 
@@ -70,7 +70,7 @@ class Policy:
     quarantined_commits: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Facts] = field(default_factory=dict)
     not_before: Mapping[str, datetime] = field(default_factory=dict)
-    commands_allowed: bool = False
+    commands_missing: Sequence[str] = ()
     accept_deletions: frozenset[str] = frozenset()
     accept_downgrade: bool = False
 
@@ -217,8 +217,8 @@ def _judge(offer: Offer, facts: Facts, policy: Policy) -> NoCandidate | None:
         return refusals.agent_too_old(offer, needed, policy.agent_version)
     if facts.compatible and not _is_compatible(facts.compatible, policy.labels):
         return refusals.incompatible(offer, facts.compatible, policy.labels)
-    if facts.has_commands and not policy.commands_allowed:
-        return refusals.commands_not_allowed(offer)
+    if facts.has_commands and policy.commands_missing:
+        return refusals.commands_not_allowed(offer, policy.commands_missing)
     if facts.deleted_files is not None and offer.commit not in policy.accept_deletions:
         return refusals.too_many_deletions(offer, facts.deleted_files)
     return None

@@ -40,12 +40,13 @@ class Able:
 
     Attributes:
         version: its own.
-        runs_commands: hooks and command probes of unsigned releases may run here.
+        commands_missing: settings without which hooks and command probes of unsigned releases
+            are not run here.
 
     """
 
     version: Version
-    runs_commands: bool
+    commands_missing: tuple[str, ...] = ()
 
 
 class Lookout:
@@ -157,7 +158,7 @@ class Lookout:
             },
             facts=facts,
             not_before={} if fresh else self._not_before(facts),
-            commands_allowed=self._able.runs_commands,
+            commands_missing=self._able.commands_missing,
             accept_deletions=accept_deletions,
         )
 

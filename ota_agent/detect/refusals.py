@@ -123,12 +123,12 @@ def incompatible(offer: Offer, globs: Sequence[str], labels: Sequence[str]) -> N
     )
 
 
-def commands_not_allowed(offer: Offer) -> NoCandidate:
-    """Say that it brings hooks or command probes that this device does not run."""
+def commands_not_allowed(offer: Offer, missing: Sequence[str]) -> NoCandidate:
+    """Say that it brings hooks or command probes, which wait for the settings that are missing."""
     return NoCandidate(
         Reason.COMMANDS_NOT_ALLOWED,
         f"{offer.name} brings commands, which this device does not run",
-        "Name who runs them in commands.user; as root, set trust.accept_unsigned_commands too.",
+        f"If it may, set {' and '.join(missing)} in the configuration.",
         offer,
     )
 

@@ -257,7 +257,9 @@ def check_commands(manifest: Manifest, entries: Collection[Entry]) -> None:
         what = "is not in the release" if mode is None else "is not executable"
         faults.append(f"{MANIFEST_PATH}: {place}: {name!r} {what}")
     if faults:
-        raise HookNotExecutable("; ".join(faults))
+        is_there = any(fault.endswith("is not executable") for fault in faults)
+        hint = None if is_there else "Put the file into the release, or correct ota.toml."
+        raise HookNotExecutable("; ".join(faults), hint=hint)
 
 
 def _is_linked(path: str, modes: Mapping[str, int]) -> bool:

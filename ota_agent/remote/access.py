@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"https": 443, "http": 80, "ssh": 22}
 _SSH_ALIVE_S = 15
+_GIVE_ONE = "Give the device a token (GITLAB_TOKEN_FILE) and restart the agent."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,17 @@ class SshFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """What it means that the source lets this device not in; `hint` None: the error's own."""
+
+    sentence: str
+    hint: str | None = None
+
+
+REFUSED = Refusal("The source refused the credentials of this device")
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """One address and what git needs to reach it.
 
@@ -82,6 +94,7 @@ class Access:
         environment: variables for this address.
         inherited_config: text of the configuration that git's own server on this device reads.
         secrets: texts that may appear in no message.
+        refusal: what is said when the source lets this device not in.
 
     """
 
@@ -93,6 +106,7 @@ class Access:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     inherited_config: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    refusal: Refusal = REFUSED
 
 
 def access(
@@ -152,8 +166,15 @@ def _over_web(url: str, credentials: Credentials | None, token_host: str | None)
     host = _host(url, parts.scheme)
     project = f"{host}{_bare(parts.path)}"
     own = host_of(url)
-    if credentials is None or own != (token_host or own):
-        return Access(url, parts.scheme, project, url)
+    if credentials is None:
+        none = Refusal("The source wants a token, and this device has none", _GIVE_ONE)
+        return Access(url, parts.scheme, project, url, refusal=none)
+    if own != (token_host or own):
+        other = Refusal(
+            f"The source {own} wants a token, and that of this device is for {token_host} alone",
+            "Correct source.token_host, or source.url.",
+        )
+        return Access(url, parts.scheme, project, url, refusal=other)
     header = credentials.header()
     return Access(
         url,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ota_agent.errors import DeadlineExceeded, DiskFault, GitUnusable
 from ota_agent.remote import git_environment
+from ota_agent.remote.access import REFUSED
 from ota_agent.remote.child import Bounds, Child
 from ota_agent.remote.git_failures import failure, scrub
 from ota_agent.remote.git_output import GitOutput
@@ -145,7 +146,11 @@ class Git:
                 raise GitUnusable(f"{self._executable} cannot be run: {output.text.strip()}")
             secrets = () if access is None else access.secrets
             raise failure(
-                output.text, exit_code, secrets=secrets, retry_after_s=output.retry_after_s
+                output.text,
+                exit_code,
+                secrets=secrets,
+                retry_after_s=output.retry_after_s,
+                refusal=REFUSED if access is None else access.refusal,
             )
         return Finished(
             stdout,

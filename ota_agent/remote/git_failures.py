@@ -26,6 +26,7 @@ from ota_agent.errors import (
     TransientError,
     TreeHostile,
 )
+from ota_agent.remote.access import REFUSED, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,6 @@ _FROM_GIT: Final[Sequence[tuple[str, Kind]]] = (
 )  # fmt: skip
 
 _SENTENCES: Final[dict[Kind, str]] = {
-    TokenRefused: "The source refused the credentials of this device",
     SourceNotFound: "The source has no such repository, or does not show it to this device",
     SourceBusy: "The source asks to come back later",
     SourceRedirected: "The source answers with a redirect",
@@ -105,12 +105,22 @@ _SENTENCES: Final[dict[Kind, str]] = {
 
 
 def failure(
-    stderr: str, exit_code: int, *, secrets: Sequence[str] = (), retry_after_s: float | None = None
+    stderr: str,
+    exit_code: int,
+    *,
+    secrets: Sequence[str] = (),
+    retry_after_s: float | None = None,
+    refusal: Refusal = REFUSED,
 ) -> AgentError:
-    """Give the error that git's stderr and exit code stand for, free of secrets."""
+    """Give the error that git's stderr and exit code stand for, free of secrets.
+
+    `refusal` says what it means that the source lets nobody in.
+    """
     lines = [line for line in stderr.splitlines() if line and not line.startswith("remote:")]
     kind = _kind("\n".join(lines))
     said = scrub(_last_words(lines), secrets) or f"exit code {exit_code}"
+    if kind is TokenRefused:
+        return TokenRefused(f"{refusal.sentence}: {said}", hint=refusal.hint)
     message = f"{_SENTENCES[kind]}: {said}"
     if kind is SourceBusy:
         return SourceBusy(message, retry_after_s=retry_after_s)

@@ -127,7 +127,7 @@ def build_parts(config: Config, device_id: str | None, *, once: bool) -> Parts:
             walk=AncestryWalk(git, reach, store=paths.repo_dir, scratch=paths.scratch_dir),
             connection=Connection(clock, retries=ONCE if once else EACH_POLL),
         )
-        able = Able(Version.parse(__version__), runs_commands=_runs_commands(config))
+        able = Able(Version.parse(__version__), _commands_missing(config))
         lookout = Lookout(config, source, database, clock, able)
         device = Device(
             device_id=identity,
@@ -182,11 +182,13 @@ def _access(config: Config) -> Access:
     )
 
 
-def _runs_commands(config: Config) -> bool:
-    """Tell whether hooks and command probes of releases may run: root needs two explicit yeses."""
-    if not facts.is_root():
-        return True
-    return config.commands.user is not None and config.trust.accept_unsigned_commands
+def _commands_missing(config: Config) -> tuple[str, ...]:
+    """Name the settings that root lacks to run hooks and probes: two explicit yeses."""
+    given = {
+        "commands.user": config.commands.user is not None,
+        "trust.accept_unsigned_commands": config.trust.accept_unsigned_commands,
+    }
+    return tuple(key for key, is_given in given.items() if facts.is_root() and not is_given)
 
 
 def _identify(database: Database, paths: Paths, device_id: str | None) -> str:

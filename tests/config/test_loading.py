@@ -145,6 +145,10 @@ def test_empty_text_is_not_taken_for_the_default_file() -> None:
     assert "--config got no text" in str(refusal("", {"OTA_AGENT_CONFIG": inline()}))
 
 
+def test_empty_variable_is_named_where_it_is_to_blame() -> None:
+    assert "OTA_AGENT_CONFIG got no text" in str(refusal(None, {"OTA_AGENT_CONFIG": ""}))
+
+
 def test_file_of_another_encoding_is_refused_with_the_line(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(b'{\n"labels": ["caf\xe9"]}')

@@ -286,14 +286,14 @@ NO_COMMANDS = facts("1.5.0", has_commands=True)
             "commands that are not allowed",
             on("1.4.0"),
             TAGS,
-            policy(facts=NO_COMMANDS),
+            policy(facts=NO_COMMANDS, commands_missing=["commands.user"]),
             "release.commands_not_allowed 1.5.0",
         ),
         (
             "commands that are allowed",
             on("1.4.0"),
             TAGS,
-            policy(facts=NO_COMMANDS, commands_allowed=True),
+            policy(facts=NO_COMMANDS),
             "update 1.5.0",
         ),
         (
@@ -534,8 +534,8 @@ def test_a_tag_made_anew_names_both_commits() -> None:
         ({"compatible": ("rpi4-*", "x86")}, {"labels": ("lab", "x86")}, None),
         ({"compatible": ("rpi4-*", "x86")}, {"labels": ("X86",)}, Reason.INCOMPATIBLE),
         ({"compatible": ("x86",)}, {}, Reason.INCOMPATIBLE),
-        ({"has_commands": True}, {}, Reason.COMMANDS_NOT_ALLOWED),
-        ({"has_commands": True}, {"commands_allowed": True}, None),
+        ({"has_commands": True}, {"commands_missing": ["x"]}, Reason.COMMANDS_NOT_ALLOWED),
+        ({"has_commands": True}, {}, None),
         ({"deleted_files": 20}, {}, Reason.TOO_MANY_DELETIONS),
         ({"deleted_files": 20}, {"accept_deletions": frozenset({sha("1.5.0")})}, None),
         ({}, {"quarantined_trees": {sha("tree"): "x"}}, Reason.QUARANTINED),
@@ -546,6 +546,20 @@ def test_the_content_is_judged_by_the_same_rules_once_it_is_read(
 ) -> None:
     answer = VersionChecker().judge(tag("1.5.0"), Facts(sha("tree"), **known), policy(**changes))
     assert (answer and answer.reason) == reason
+
+
+@pytest.mark.parametrize(
+    ("missing", "hint"),
+    [
+        (["commands.user"], "If it may, set commands.user in the configuration."),
+        (["a.b", "c.d"], "If it may, set a.b and c.d in the configuration."),
+    ],
+)
+def test_the_settings_that_commands_wait_for_are_named(missing: list[str], hint: str) -> None:
+    rules = policy(commands_missing=missing)
+    answer = VersionChecker().judge(tag("1.5.0"), Facts("t", has_commands=True), rules)
+    assert answer is not None
+    assert answer.hint == hint
 
 
 def test_a_device_without_labels_is_told_what_the_release_is_for() -> None:
@@ -584,7 +598,7 @@ POLICIES = st.builds(
     quarantined_commits=st.dictionaries(COMMITS.map(sha), st.just("x"), max_size=2),
     facts=st.dictionaries(COMMITS.map(sha), FACTS),
     not_before=st.dictionaries(COMMITS.map(sha), st.just(LATER), max_size=2),
-    commands_allowed=st.booleans(),
+    commands_missing=st.sampled_from([(), ("commands.user",)]),
 )
 DEVICES = st.builds(live, st.none() | COMMITS, st.none() | VERSIONS)
 

@@ -291,3 +291,15 @@ def test_any_tree_is_taken_or_refused_in_one_sentence(
         check_tree(entries, targets, persist)
     except (TreeHostile, ReleaseEmpty) as refusal:
         assert "\n" not in refusal.message  # noqa: PT017 - a good tree is fine too
+
+
+@pytest.mark.parametrize(
+    ("mode", "hint"), [(None, "Put the file into"), (MODE_FILE, "git update-")]
+)
+def test_program_that_is_missing_needs_a_file_and_no_executable_bit(
+    mode: int | None, hint: str
+) -> None:
+    there = [] if mode is None else [Entry("bin/hook", mode, "0" * 40, 1)]
+    with pytest.raises(HookNotExecutable) as caught:
+        check_commands(Manifest(hooks=Hooks(pre_activate=("bin/hook",))), there)
+    assert hint in caught.value.hint

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ota_agent.errors import ConfigError
+from ota_agent.errors import ConfigError, TokenRefused
 from ota_agent.remote.access import Credentials, SshFiles, access
+from ota_agent.remote.git_failures import failure
 
 DEVICE = Credentials("oauth2", "t0ken-of-device")
 HEADER = "Authorization: Basic b2F1dGgyOnQwa2VuLW9mLWRldmljZQ=="
@@ -99,6 +100,25 @@ def test_token_is_for_the_own_host_unless_another_is_named() -> None:
 )
 def test_token_stays_at_home_for_any_other_host(url: str, token_host: str) -> None:
     assert access(url, credentials=DEVICE, token_host=token_host).config == {}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "token_host", "says", "hint"),
+    [
+        (None, None, "this device has none", "Give the device a token"),
+        (DEVICE, "other.example.com", "is for other.example.com alone", "source.token_host"),
+        (DEVICE, None, "refused the credentials", "valid token"),
+    ],
+)
+def test_refusal_tells_a_wrong_token_from_none_and_from_one_for_another_host(
+    credentials: Credentials | None, token_host: str | None, says: str, hint: str
+) -> None:
+    url = "https://git.example.com/fw.git"
+    reached = access(url, credentials=credentials, token_host=token_host)
+    error = failure("fatal: Authentication failed for 'x'", 128, refusal=reached.refusal)
+    assert isinstance(error, TokenRefused)
+    assert says in error.message
+    assert hint in error.hint
 
 
 @pytest.mark.parametrize("url", ["git@git.example.com:fw.git", "file:///srv/fw.git"])

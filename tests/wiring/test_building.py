@@ -228,13 +228,13 @@ def test_user_of_commands_has_to_exist(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_root", "user", "accepts", "runs"),
+    ("is_root", "user", "accepts", "missing"),
     [
-        (False, None, False, True),
-        (True, None, False, False),
-        (True, None, True, False),
-        (True, "nobody", False, False),
-        (True, "nobody", True, True),
+        (False, None, False, ()),
+        (True, None, False, ("commands.user", "trust.accept_unsigned_commands")),
+        (True, None, True, ("commands.user",)),
+        (True, "nobody", False, ("trust.accept_unsigned_commands",)),
+        (True, "nobody", True, ()),
     ],
 )
 def test_root_runs_the_commands_of_releases_after_two_yeses_only(
@@ -244,7 +244,7 @@ def test_root_runs_the_commands_of_releases_after_two_yeses_only(
     is_root: bool,
     user: str | None,
     accepts: bool,
-    runs: bool,
+    missing: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(facts, "is_root", lambda: is_root)
     changed = config.model_copy(
@@ -254,7 +254,7 @@ def test_root_runs_the_commands_of_releases_after_two_yeses_only(
         }
     )
 
-    assert module._runs_commands(changed) is runs
+    assert module._commands_missing(changed) == missing
 
 
 @pytest.fixture
