@@ -339,10 +339,12 @@ def test_bug_elsewhere_costs_a_deployment_on_its_worker_nothing(
 
 
 def test_bug_on_a_disk_that_takes_no_record_is_survived(
-    flight: Supervisor, machine: Machine
+    flight: Supervisor, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.publish(FILES)
-    flight.take(machine.begin())
+    do(monkeypatch, Phase.VERIFY, fail(ZeroDivisionError()))
+    begin(flight, machine)
+    with pytest.raises(ZeroDivisionError):
+        news(flight)
     machine.disk.database.rows("PRAGMA query_only=1")
 
     assert flight.survive()
