@@ -33,14 +33,14 @@ _BEFORE_US = frozenset({"lost+found", PERSIST})
 
 
 def is_made(paths: Paths) -> bool:
-    """Tell whether an agent has made its layout there; what may not be looked at counts as made."""
+    """Tell whether an agent has made its layout there; what cannot be looked at counts as made."""
     marks = (paths.staging_dir, paths.lock_file, paths.database_file, paths.trust_file)
     try:
         inside = [path.name for path in paths.private_dir.iterdir()]
-    except PermissionError:
-        return True
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
     return not {mark.name for mark in marks}.isdisjoint(inside)
 
 

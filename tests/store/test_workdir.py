@@ -184,6 +184,18 @@ def test_crash_while_the_layout_is_made_keeps_no_agent_from_it(
     assert workdir.is_made(paths)
 
 
+def test_failing_disk_is_not_told_as_somebody_elses_directory(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir.prepare(paths)
+    paths.private_dir.chmod(0o755)  # else there is nothing to do there
+    monkeypatch.setattr(os, "listdir", failing(errno.EIO))
+    monkeypatch.setattr(os, "chmod", failing(errno.EIO))
+    assert workdir.is_made(paths)
+    with pytest.raises(WorkDirUnusable, match="Input/output error"):
+        workdir.prepare(paths)
+
+
 def test_what_may_not_be_looked_at_counts_as_made() -> None:
     with as_plain_user() as place:
         paths = Paths(place / "device")
