@@ -229,7 +229,8 @@ def test_update_goes_on_after_a_release_that_was_rejected_and_tells_its_end(asks
 def test_update_goes_on_after_what_an_earlier_life_left_and_counts_it(asks: Asks) -> None:
     update = ask(asks, Ask.UPDATE)
     asks.ended(ENDED, Phase.COMMIT, is_own=False)
-    assert update.outcome is None
+    unanswered = update.outcome
+    assert unanswered is None
 
     asks.nothing(NOTHING, is_idle=True)
 
