@@ -792,6 +792,27 @@ def test_bug_in_a_step_is_survived_and_counted_like_a_crash(
     assert daemon.status()["last_error"]["code"] == "agent.crashed"
 
 
+def test_bug_that_cannot_be_counted_is_survived(
+    daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+
+    def fail(*_: object) -> Deployment:
+        tried.set()
+        raise SourceUnreachable("as good as any failure that is expected")
+
+    with monkeypatch.context() as broken:
+        break_phase(broken, Phase.STAGE)
+        broken.setattr(OTAManager, "crashed", fail)
+        offer = machine.publish(GOOD)
+        daemon.start()
+        daemon.until(tried.is_set)
+        daemon.until(lambda: daemon.agent._flight.worker is None)
+
+    daemon.pass_until(lambda: daemon.is_live(offer.commit))
+    assert daemon.history == [("first", "succeeded", None)]
+
+
 def test_bug_of_the_loop_does_not_count_against_a_deployment_that_only_waits(
     daemon: Daemon, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
