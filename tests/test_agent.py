@@ -467,6 +467,7 @@ def test_check_tells_what_there_is(daemon: Daemon, machine: Machine) -> None:
 
 def test_update_is_answered_when_the_release_is_live(daemon: Daemon, machine: Machine) -> None:
     daemon.start()
+    daemon.until(daemon.has_polled)
     offer = machine.publish(GOOD)
 
     outcome = daemon.ask(Ask.UPDATE)
@@ -839,6 +840,7 @@ def test_bug_answers_who_asked_for_the_update(
 ) -> None:
     break_phase(monkeypatch, Phase.STAGE)
     daemon.start()
+    daemon.until(daemon.has_polled)
     machine.publish(GOOD)
 
     outcome = daemon.ask(Ask.UPDATE)
