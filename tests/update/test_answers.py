@@ -107,3 +107,11 @@ def test_deployment_that_waits_is_nothing_to_do_now() -> None:
         {"reason": "waiting", "deployment": history.as_json(waits, Phase.HOLD)},
     )
     assert answers.held(None, reason).data == {"reason": "waiting", "deployment": None}
+
+
+def test_deployment_whose_agent_ended_is_finished_by_the_next_start() -> None:
+    outcome = answers.left(replace(ENDED, phase=Phase.BACKUP))
+
+    assert outcome.exit is Exit.NO_AGENT
+    assert f"was begun as {ENDED.id}; the next start of the agent finishes it" in outcome.text
+    assert outcome.data["deployment"]["phase"] == "backup"
