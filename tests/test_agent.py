@@ -698,6 +698,7 @@ def test_update_asks_a_deployment_that_waits_again_at_once(
 ) -> None:
     hold(daemon, machine)
     assert daemon.ask(Ask.UPDATE).data["reason"] == "waiting"
+    daemon.until(daemon.is_quiet)  # else it may be asking the hook once more just now
     machine.host.command_answers(["/bin/may-i"], 0)
 
     assert daemon.ask(Ask.UPDATE).exit is Exit.DONE
