@@ -6,12 +6,14 @@ Marked `network`, a test may use loopback; marked `process`, it may start proces
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,3 +113,16 @@ def bare_environment(
 ) -> None:
     """Give each test a HOME of its own, with nothing in it."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test a log that nobody has set up, and leave it so."""
+    logger = importlib.import_module("ota_agent.log.logger")
+    monkeypatch.setattr(logger._State, "threshold", logger.LEVELS["warning"])
+    monkeypatch.setattr(logger._State, "is_configured", False)
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    yield
+    root.handlers[:] = handlers
+    structlog.reset_defaults()

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 
 from fakes.clock import BEGIN, FakeClock
 from ota_agent import log
@@ -20,7 +18,6 @@ from ota_agent.errors import (
 )
 from ota_agent.heartbeat import picture
 from ota_agent.heartbeat.display import Display
-from ota_agent.log import logger
 from ota_agent.model.deployment import Deployment, Failure, Kind, Phase
 from ota_agent.model.verdict import NoCandidate, Reason
 from ota_agent.status import Connection, StatusBoard
@@ -213,15 +210,9 @@ def test_source_that_answers_does_not_hide_what_a_deployment_failed_with(screen:
 
 
 @pytest.fixture
-def open_log() -> Iterator[None]:
-    """Have the log written for this test, and leave one that nobody has set up."""
-    handlers = list(logging.getLogger().handlers)
+def open_log() -> None:
+    """Have the log written for this test."""
     log.configure("json", "info")
-    yield
-    logging.getLogger().handlers[:] = handlers
-    logger._State.threshold = logger.LEVELS["warning"]
-    logger._State.is_configured = False
-    structlog.reset_defaults()
 
 
 @pytest.mark.usefixtures("open_log")

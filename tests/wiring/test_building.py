@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from pydantic import SecretStr
 from trees import contents
 
@@ -22,7 +20,6 @@ from ota_agent.errors import (
     WorkDirUnusable,
 )
 from ota_agent.host import facts
-from ota_agent.log import logger
 from ota_agent.model.command import Exit
 from ota_agent.store.database import Database
 from ota_agent.store.lock import AgentLock
@@ -31,7 +28,7 @@ from ota_agent.wiring import build_agent, check_now, read_history
 from ota_agent.wiring import building as module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from ota_agent.model.command import Outcome
@@ -258,15 +255,9 @@ def test_root_runs_the_commands_of_releases_after_two_yeses_only(
 
 
 @pytest.fixture
-def open_log() -> Iterator[None]:
-    """Have the log written for this test, and leave one that nobody has set up."""
-    handlers = list(logging.getLogger().handlers)
+def open_log() -> None:
+    """Have the log written for this test."""
     log.configure("json", "info")
-    yield
-    logging.getLogger().handlers[:] = handlers
-    logger._State.threshold = logger.LEVELS["warning"]
-    logger._State.is_configured = False
-    structlog.reset_defaults()
 
 
 @pytest.mark.usefixtures("open_log")
