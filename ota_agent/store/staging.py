@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ota_agent.store import atomic, blobs
+from ota_agent.store import atomic, blobs, reflink
 from ota_agent.store.layout import (
     DIRECTORY_MODE,
     ST_MODES,
@@ -66,6 +66,7 @@ class TreeBuilder:
         self._open: set[str] = set()  # that are writable now
         self._unsynced: dict[str, tuple[str, os.stat_result]] = {}  # path -> what it holds
         self._written_bytes = 0
+        self._can_clone = True
 
     def build(self, sources: Sequence[Path], objects: ObjectStore) -> Built:
         """Make the tree, sealed and durable; `sources` are trees to link from, best first.
@@ -173,6 +174,8 @@ class TreeBuilder:
         try:
             found = os.lstat(source)
             match = self._inodes.match(source, found, entry, self._advance)
+            if match is not None and self._clones(source, match.found, path, entry):
+                return True
             linked = match and self._inodes.link(source, match.found, self._at(path))
         except OSError as error:
             if error.errno not in _NOT_LINKABLE:
@@ -184,6 +187,17 @@ class TreeBuilder:
             self._inodes.note(linked, entry.oid)
         else:
             self._unsynced[path] = (entry.oid, linked)
+        return True
+
+    def _clones(self, source: str, found: os.stat_result, path: str, entry: Entry) -> bool:
+        """Copy by sharing blocks; asked once of a file system that cannot."""
+        if not self._can_clone:
+            return False
+        copied = reflink.clone(source, found, self._at(path), ST_MODES[entry.mode])
+        if copied is None:
+            self._can_clone = False
+            return False
+        self._unsynced[path] = (entry.oid, copied)
         return True
 
     # --- what nobody has ------------------------------------------------------------------------
