@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,9 @@ def pytest_configure() -> None:
     sys.addaudithook(guard.audit)
     # GitPython asks git for its version when it is imported; no test is to be the first.
     importlib.import_module("git")
+    # A shell's background job ignores them, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Fixtures of a wider scope come before `bare_environment`.
     for name in filter(is_foreign, list(os.environ)):
         del os.environ[name]
