@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from ota_agent.store import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         return
     place = Path(tempfile.mkdtemp(prefix="ota-agent-", dir=MEMORY))
     yield place
-    shutil.rmtree(place)
+    atomic.remove_tree(place, durable=False)  # sealed trees are in it
 
 
 def pytest_terminal_summary(
