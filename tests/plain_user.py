@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ota_agent.store import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,4 @@ def as_plain_user() -> Iterator[Path]:
         if is_root:
             os.seteuid(0)
             os.setegid(0)
-        for directory, _, _ in os.walk(place):
-            Path(directory).chmod(0o700)
-        shutil.rmtree(place)
+        atomic.remove_tree(place, durable=False)  # sealed and closed directories are in it

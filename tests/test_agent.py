@@ -25,6 +25,7 @@ from ota_agent.model.command import Ask, Command, Exit, Outcome
 from ota_agent.model.deployment import Deployment, Phase
 from ota_agent.model.report import Directives
 from ota_agent.status import StatusBoard
+from ota_agent.store import atomic
 from ota_agent.store.lock import Owner
 from ota_agent.store.mailbox import Mailbox
 from ota_agent.update import flow
@@ -915,7 +916,7 @@ def test_stuck_device_says_so_refuses_to_go_on_and_finds_its_way_back(
     aside = machine.paths.work_dir / "aside"
 
     def break_the_way_back(_: object) -> int:
-        machine.paths.release_dir(before).rename(aside)
+        atomic.rename(machine.paths.release_dir(before), aside)  # it is sealed
         return 1
 
     machine.host.command_answers(["/bin/break"], break_the_way_back, 1)
@@ -934,7 +935,7 @@ def test_stuck_device_says_so_refuses_to_go_on_and_finds_its_way_back(
     newer = machine.publish(BEST)
     assert daemon.ask(Ask.CHECK).data["candidate"]["commit"] == newer.commit
 
-    aside.rename(machine.paths.release_dir(before))
+    atomic.rename(aside, machine.paths.release_dir(before))
     daemon.pass_until(lambda: daemon.is_live(newer.commit))
     assert daemon.history[1:] == [
         ("update", "rolled_back", "release.hook_failed"),
